@@ -1,0 +1,54 @@
+"""Database: a database with its own user on a server."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StringConstraints
+
+from reconciler.desired.kinds.common import Kind, Manifest, Name, Spec
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
+"""At most 31 characters: safe unquoted in MariaDB and PostgreSQL alike."""
+
+Privilege = Literal[
+    "ALL", "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "INDEX", "REFERENCES", "TRIGGER",
+    "LOCK TABLES", "CREATE TEMPORARY TABLES", "CREATE VIEW", "SHOW VIEW", "EXECUTE", "EVENT",
+    "CONNECT", "TEMPORARY", "TRUNCATE",
+]  # fmt: skip
+
+
+class DatabaseSpec(Spec):
+    """A database; its password is made by the daemon, kept encrypted and written to the site's `.env`."""
+
+    server: Name = Field(description="Name of the Server that holds the database.")
+    site: Name | None = Field(
+        default=None,
+        description="Site that uses the database: its `.env` gets the credentials. Must be on the same server.",
+    )
+    engine: Literal["mariadb", "postgresql"] = Field(
+        description="Database engine; the server must install it."
+    )
+    name: Identifier = Field(description="Name of the database on the server; unique per server and engine.")
+    username: Identifier = Field(description="Login of the database user; unique per server and engine.")
+    privileges: tuple[Privilege, ...] = Field(
+        default=("ALL",),
+        min_length=1,
+        description="Privileges of the user on this database; `ALL` stands alone.",
+    )
+    env_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,30}$")] = Field(
+        default="DB",
+        description="Prefix of the variables in the site's `.env`: `DB` gives `DB_HOST`, `DB_DATABASE`, …",
+    )
+    deletion_policy: Literal["delete", "retain"] = Field(
+        default="retain",
+        description="What happens when the manifest is removed: `retain` keeps the data on the node, `delete` drops it after a dump.",
+    )
+
+
+class Database(Manifest):
+    """A database with its own user."""
+
+    kind_name: ClassVar[Kind] = Kind.DATABASE
+    kind: Literal["Database"]
+    spec: DatabaseSpec
