@@ -1,0 +1,107 @@
+"""A machine that cannot run the lab hears why; images have keys that follow their recipes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+import lab as lab_package
+from lab import Lab, LabUnavailable, why_not
+from lab.images.cache import HERE, Artefact, build_all
+from lab.images.registry import NAMES, ImageMissing, artefacts, find, missing
+
+REPOSITORY = Path(lab_package.__file__).parent.parent
+
+
+def test_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert why_not()[0].startswith("not root: ")
+    with pytest.raises(LabUnavailable, match="not root"):
+        Lab()
+
+
+def test_missing_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert "systemd-nspawn missing: install systemd-container" in why_not()
+
+
+def test_doctor_as_another_user(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("changing the user needs root")
+    # a copy, as the checkout may lie where another user cannot read
+    tmp_path.chmod(0o755)
+    for parent in (tmp_path.parent, tmp_path.parent.parent):
+        parent.chmod(0o755)
+    shutil.copytree(REPOSITORY / "lab", tmp_path / "lab", ignore=shutil.ignore_patterns("__pycache__"))
+    python = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-B"]
+    for command, says in (("doctor", "not root"), ("images", "not root"), ("sweep", "not root")):
+        done = subprocess.run(
+            [*python, "-m", "lab", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 1, done.stderr
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_images_that_are_not_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RECONCILER_LAB_CACHE", str(tmp_path))
+    assert missing() == list(NAMES)
+    with pytest.raises(ImageMissing, match="python3 -m lab images"):
+        find("el9")
+    done = subprocess.run(
+        [sys.executable, "-m", "lab", "doctor"],
+        cwd=REPOSITORY,
+        env={**os.environ, "RECONCILER_LAB_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "images not built: " in done.stderr
+
+
+def test_recipes_exist() -> None:
+    for artefact in artefacts():
+        for step in artefact.closure():
+            assert all((HERE / entry).exists() for entry in step.recipe), step.name
+
+
+def test_builds_once_whole_and_prunes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RECONCILER_LAB_CACHE", str(tmp_path))
+    built: list[str] = []
+
+    def below(out: Path, inputs: Mapping[str, Path]) -> None:
+        built.append("below")
+        (out / "file").write_text("below")
+
+    def above(out: Path, inputs: Mapping[str, Path]) -> None:
+        built.append("above")
+        assert (inputs["below"] / "file").read_text() == "below"
+        if fails:
+            raise RuntimeError("no luck")
+
+    first = Artefact("below", below, ("cache.py",))
+    second = Artefact("above", above, ("cache.py",), (first,))
+    fails, said = True, list[str]()
+    with pytest.raises(RuntimeError, match="no luck"):
+        build_all([second], said.append)
+    assert first.ready
+    assert not second.ready
+    assert list((tmp_path / "above").iterdir()) == []
+    old = tmp_path / "above" / "0123456789abcdef"
+    (old / "tree").mkdir(parents=True)
+    fails = False
+    build_all([second], said.append)
+    build_all([second], said.append)
+    assert built == ["below", "above", "above"]
+    assert second.ready
+    assert not old.exists()
+    changed = Artefact("above", above, ("cache.py", "registry.py"), (first,))
+    assert changed.key() != second.key()
