@@ -1,0 +1,262 @@
+"""What the agent answers, as typed values. Unknown fields are passed over; a missing or mistyped one is `Malformed`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar, cast, get_args
+
+from reconciler.kit.canonical import Json
+
+Action = Literal["create", "update", "delete"]
+OutcomeState = Literal["succeeded", "failed", "interrupted"]
+SectionState = Literal["succeeded", "failed", "skipped", "unchanged"]
+PackageManager = Literal["dnf", "apt"]
+SelinuxState = Literal["enforcing", "permissive", "disabled"]
+
+Object = Mapping[str, Json]
+T = TypeVar("T")
+
+
+class Malformed(ValueError):
+    """The agent's answer is not of the form that docs/protocol.md says; the text names the field."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a node says about itself. `os_id` and `os_like` are ID and ID_LIKE of its /etc/os-release."""
+
+    os_id: str
+    os_version: str
+    os_like: str
+    hostname: str
+    kernel: str
+    arch: str
+    package_manager: PackageManager
+    selinux: SelinuxState
+    boot_id: str
+    machine_id: str
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The agent's introduction. `agent` and `bundle` are sha256, `running` a deployment id; empty when there is none."""
+
+    agent: str
+    python: str
+    facts: Facts
+    bundle: str
+    running: str
+    fence: int
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """One field of one step that differs: what the node shows and what the bundle says."""
+
+    field: str
+    before: Json
+    after: Json
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One step whose target differs. `section` is its section's id, `key` the step's key."""
+
+    section: str
+    key: str
+    action: Action
+    changes: tuple[FieldChange, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The answer to `check`. Not `known`: the node keeps another bundle, so nothing was compared; send the bundle."""
+
+    known: bool
+    in_sync: bool
+    differences: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an apply would do, and the sha256 of the bodies that it needs and the node lacks."""
+
+    differences: tuple[Difference, ...]
+    wants: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of an apply: number from 1, time (RFC 3339), type, and what else it carries in `data`."""
+
+    n: int
+    at: str
+    type: str
+    section: str = ""
+    key: str = ""
+    data: Object = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SectionOutcome:
+    """How one section ended. `kept`: keys of its steps that could not be rolled back."""
+
+    state: SectionState
+    changed: int
+    message: str = ""
+    kept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an apply ended. `doubt` names the step without a result when the node went down in the middle."""
+
+    deployment: str
+    state: OutcomeState
+    sections: Mapping[str, SectionOutcome]
+    reloaded: tuple[str, ...] = ()
+    started_at: str = ""
+    finished_at: str = ""
+    doubt: str = ""
+
+
+def _get(source: Object, name: str, kind: type[T], where: str) -> T:
+    value = source.get(name)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise Malformed(f"{where}.{name} is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def _text(source: Object, name: str, where: str) -> str:
+    """A text that may be missing or null, then empty."""
+    return "" if source.get(name) is None else _get(source, name, str, where)
+
+
+def _one_of(source: Object, name: str, known: object, where: str) -> str:
+    value = _get(source, name, str, where)
+    if value not in get_args(known):
+        raise Malformed(f"{where}.{name} is {value!r}, not one of {', '.join(get_args(known))}")
+    return value
+
+
+def _list(source: Object, name: str, read: Callable[[Json], T], where: str) -> tuple[T, ...]:
+    """A list that may be missing or null, then empty."""
+    value = source.get(name)
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise Malformed(f"{where}.{name} is {type(value).__name__}, not list")
+    return tuple(read(item) for item in value)
+
+
+def _object(value: Json, where: str) -> Object:
+    if not isinstance(value, dict):
+        raise Malformed(f"{where} is {type(value).__name__}, not an object")
+    return value
+
+
+def _word(value: Json) -> str:
+    if not isinstance(value, str):
+        raise Malformed(f"an item is {type(value).__name__}, not str")
+    return value
+
+
+def facts(value: Json) -> Facts:
+    """Reads `facts`."""
+    source = _object(value, "facts")
+    return Facts(
+        os_id=_get(source, "os_id", str, "facts"),
+        os_version=_text(source, "os_version", "facts"),
+        os_like=_text(source, "os_like", "facts"),
+        hostname=_text(source, "hostname", "facts"),
+        kernel=_text(source, "kernel", "facts"),
+        arch=_text(source, "arch", "facts"),
+        package_manager=cast("PackageManager", _one_of(source, "package_manager", PackageManager, "facts")),
+        selinux=cast("SelinuxState", _one_of(source, "selinux", SelinuxState, "facts")),
+        boot_id=_text(source, "boot_id", "facts"),
+        machine_id=_text(source, "machine_id", "facts"),
+    )
+
+
+def hello(source: Object) -> Hello:
+    """Reads the result of `hello`."""
+    return Hello(
+        agent=_get(source, "agent", str, "hello"),
+        python=_text(source, "python", "hello"),
+        facts=facts(source.get("facts")),
+        bundle=_text(source, "bundle", "hello"),
+        running=_text(source, "running", "hello"),
+        fence=_get(source, "fence", int, "hello"),
+    )
+
+
+def difference(value: Json) -> Difference:
+    """Reads one `Difference`."""
+    source = _object(value, "difference")
+    return Difference(
+        section=_get(source, "section", str, "difference"),
+        key=_get(source, "key", str, "difference"),
+        action=cast("Action", _one_of(source, "action", Action, "difference")),
+        changes=_list(source, "changes", _change, "difference"),
+        note=_text(source, "note", "difference"),
+    )
+
+
+def _change(value: Json) -> FieldChange:
+    source = _object(value, "change")
+    return FieldChange(_get(source, "field", str, "change"), source.get("from"), source.get("to"))
+
+
+def check(source: Object) -> CheckResult:
+    """Reads the result of `check`."""
+    in_sync = _get(source, "in_sync", bool, "check")
+    return CheckResult(
+        known=True, in_sync=in_sync, differences=_list(source, "differences", difference, "check")
+    )
+
+
+def prepared(source: Object) -> Prepared:
+    """Reads the result of `prepare`."""
+    return Prepared(
+        _list(source, "differences", difference, "prepare"), _list(source, "wants", _word, "prepare")
+    )
+
+
+def event(value: Json) -> Event:
+    """Reads one event; a type that this version does not know is kept as it is."""
+    source = _object(value, "event")
+    own = {"n", "at", "type", "section", "key"}
+    return Event(
+        n=_get(source, "n", int, "event"),
+        at=_get(source, "at", str, "event"),
+        type=_get(source, "type", str, "event"),
+        section=_text(source, "section", "event"),
+        key=_text(source, "key", "event"),
+        data={name: item for name, item in source.items() if name not in own},
+    )
+
+
+def _section(value: Json) -> SectionOutcome:
+    source = _object(value, "section")
+    return SectionOutcome(
+        state=cast("SectionState", _one_of(source, "state", SectionState, "section")),
+        changed=_get(source, "changed", int, "section") if "changed" in source else 0,
+        message=_text(source, "message", "section"),
+        kept=_list(source, "kept", _word, "section"),
+    )
+
+
+def outcome(source: Object) -> Outcome:
+    """Reads an outcome, the result of `apply` and `status`."""
+    sections = _object(source.get("sections"), "outcome.sections")
+    return Outcome(
+        deployment=_get(source, "deployment", str, "outcome"),
+        state=cast("OutcomeState", _one_of(source, "state", OutcomeState, "outcome")),
+        sections={name: _section(item) for name, item in sections.items()},
+        reloaded=_list(source, "reloaded", _word, "outcome"),
+        started_at=_text(source, "started_at", "outcome"),
+        finished_at=_text(source, "finished_at", "outcome"),
+        doubt=_text(source, "doubt", "outcome"),
+    )

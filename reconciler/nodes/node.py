@@ -1,0 +1,260 @@
+"""One node as the rest of the program uses it: connected when needed, the agent up to date, an apply followed to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from reconciler.errors import AgentFault, DeadlinePassed, NodeBusy, NodeFault, NodeLost, NodeUnreachable
+from reconciler.kit.canonical import Json
+
+from .agentzip import AgentProgram
+from .answers import CheckResult, Event, Hello, Outcome, Prepared
+from .channel import SERVE
+from .connection import Connection, Keepalive
+from .conversation import APPLY_WITHIN, Conversation, OnEvent
+from .target import Target
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How nodes are talked to; the same for all nodes of a pool.
+
+    `program` is the agent that every node shall have, `command` starts it. After a connection was lost in an apply
+    the waits between two tries grow from `first_wait` to `longest_wait` seconds.
+    """
+
+    program: AgentProgram
+    command: str = SERVE
+    keepalive: Keepalive = field(default_factory=Keepalive)
+    first_wait: float = 0.5
+    longest_wait: float = 30.0
+
+
+class Node:
+    """A node to talk to. Made by `Pool.node`. Calls queue: the agent answers one request at a time.
+
+    Every call connects when there is no connection, renews an agent of another version, and raises what
+    `Connection.open` and `Conversation` raise. A connection that turns out to be dead is opened again once; all
+    calls may be repeated.
+    """
+
+    def __init__(self, target: Target, manner: Manner, gate: asyncio.Semaphore) -> None:
+        self.target = target
+        self._manner = manner
+        self._gate = gate
+        self._connecting = asyncio.Lock()
+        self._connection: Connection | None = None
+        self._conversation: Conversation | None = None
+        self._hello: Hello | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last connection is still open, as far as one can tell from here."""
+        return (
+            self._conversation is not None
+            and not self._conversation.closed
+            and self._open_connection() is not None
+        )
+
+    async def close(self) -> None:
+        """Ends the conversation and the connection. A running apply goes on. May be called again."""
+        conversation, self._conversation = self._conversation, None
+        connection, self._connection = self._connection, None
+        if conversation is not None:
+            await conversation.close()
+        if connection is not None:
+            await connection.close()
+
+    async def ready(self) -> Hello:
+        """Connects if need be, renews the agent if need be; gives its introduction, which may be of an earlier call."""
+        await self._talk()
+        assert self._hello is not None  # noqa: S101 - _talk sets it
+        return self._hello
+
+    async def hello(self) -> Hello:
+        """A fresh introduction of the agent."""
+        self._hello = await self._ask(lambda agent: agent.hello())
+        return self._hello
+
+    async def check(self, digest: str, sections: Sequence[str] | None = None) -> CheckResult:
+        """As `Conversation.check`."""
+        return await self._ask(lambda agent: agent.check(digest, sections))
+
+    async def send_bundle(self, bundle: Mapping[str, Json]) -> str:
+        """As `Conversation.send_bundle`."""
+        return await self._ask(lambda agent: agent.send_bundle(bundle))
+
+    async def prepare(self, digest: str, sections: Sequence[str] | None = None) -> Prepared:
+        """As `Conversation.prepare`."""
+        return await self._ask(lambda agent: agent.prepare(digest, sections))
+
+    async def send_blob(self, data: bytes) -> str:
+        """As `Conversation.send_blob`."""
+        return await self._ask(lambda agent: agent.send_blob(data))
+
+    async def apply(
+        self,
+        deployment: str,
+        digest: str,
+        sections: Sequence[str] | None,
+        fence: int,
+        on_event: OnEvent | None = None,
+        *,
+        within: float = APPLY_WITHIN,
+    ) -> Outcome:
+        """Applies and follows to the end, over lost connections, for `within` seconds in all.
+
+        `on_event` gets every event once, in order. Raises what `Conversation.apply` raises; NodeLost, NodeUnreachable
+        or DeadlinePassed mean that the end is not known: `status` tells it later.
+        """
+        until = time.monotonic() + within
+        relay = _Relay(self.target.server, on_event)
+
+        async def start(agent: Conversation) -> Outcome:
+            left = until - time.monotonic()
+            return await agent.apply(deployment, digest, sections, fence, relay, within=left)
+
+        async def follow(agent: Conversation) -> Outcome:
+            left = until - time.monotonic()
+            try:
+                return await agent.status(deployment, relay.seen, relay, within=left)
+            except AgentFault as fault:
+                if fault.code != "unknown_deployment" or relay.seen:
+                    raise
+                return await start(agent)  # the connection went before the request got there
+
+        try:
+            agent = await self._talk()
+            return await start(agent)
+        except NodeLost as lost:
+            return await self._reattach(deployment, follow, until, lost)
+        except NodeBusy as busy:
+            if busy.deployment != deployment:
+                raise
+            return await self._reattach(deployment, follow, until, busy)
+
+    async def status(
+        self,
+        deployment: str,
+        seen: int = 0,
+        on_event: OnEvent | None = None,
+        *,
+        within: float = APPLY_WITHIN,
+    ) -> Outcome:
+        """Follows an apply of before to its end, over lost connections; `seen` events are known and not told again."""
+        until = time.monotonic() + within
+        relay = _Relay(self.target.server, on_event, seen)
+
+        async def follow(agent: Conversation) -> Outcome:
+            return await agent.status(deployment, relay.seen, relay, within=until - time.monotonic())
+
+        return await self._reattach(deployment, follow, until, None)
+
+    async def _reattach(
+        self,
+        deployment: str,
+        follow: Callable[[Conversation], Awaitable[Outcome]],
+        until: float,
+        last: NodeFault | None,
+    ) -> Outcome:
+        """Connects and follows, again and again until the end is seen or the time is up (then the last reason is raised)."""
+        wait = self._manner.first_wait
+        while True:
+            if time.monotonic() >= until:
+                raise last or DeadlinePassed(
+                    self.target.server, f"the end of {deployment} was not seen in time"
+                )
+            try:
+                return await follow(await self._talk())
+            except (NodeLost, NodeUnreachable, NodeBusy, DeadlinePassed) as error:
+                if isinstance(error, NodeBusy) and error.deployment not in {"", deployment}:
+                    raise
+                last = error
+            # jitter: the nodes of a failed switch come back together
+            pause = min(wait * random.uniform(0.5, 1.0), max(0.0, until - time.monotonic()))  # noqa: S311
+            await asyncio.sleep(pause)
+            wait = min(wait * 2, self._manner.longest_wait)
+
+    async def _ask(self, call: Callable[[Conversation], Awaitable[T]]) -> T:
+        fresh = not self.connected
+        try:
+            return await call(await self._talk())
+        except NodeLost:
+            if fresh:
+                raise
+        # the kept connection was dead without our knowing; one new one is worth a try
+        return await call(await self._talk())
+
+    async def _talk(self) -> Conversation:
+        """An open conversation with an agent of our version."""
+        async with self._connecting:
+            agent = self._conversation
+            if agent is None or agent.closed or self._open_connection() is None:
+                agent = await self._reopen()
+            if self._hello is None or self._hello.agent != self._manner.program.sha256:
+                agent = await self._renew(agent)
+            return agent
+
+    async def _reopen(self) -> Conversation:
+        if self._conversation is not None:
+            await self._conversation.close()
+            self._conversation = None
+        connection = self._open_connection()
+        if connection is None:
+            await self.close()
+            async with self._gate:
+                connection = await Connection.open(self.target, keepalive=self._manner.keepalive)
+            self._connection = connection
+        self._hello = None
+        self._conversation = await Conversation.open(connection, self._manner.command)
+        return self._conversation
+
+    async def _renew(self, agent: Conversation) -> Conversation:
+        """Introduces, and replaces an agent of another version unless an apply is running from its file."""
+        program = self._manner.program
+        self._hello = await agent.hello()
+        if self._hello.agent == program.sha256 or self._hello.running:
+            return agent
+        await agent.upgrade(program)
+        agent = await self._reopen()
+        self._hello = await agent.hello()
+        if self._hello.agent != program.sha256:
+            raise AgentFault(
+                self.target.server,
+                f"the agent is {self._hello.agent[:12]} after an upgrade to {program.sha256[:12]}",
+                hint="enrol the server again",
+            )
+        return agent
+
+    def _open_connection(self) -> Connection | None:
+        return None if self._connection is None or self._connection.closed else self._connection
+
+
+class _Relay:
+    """Passes events on once and in order, whatever is told twice when an apply is followed anew."""
+
+    def __init__(self, server: str, on_event: OnEvent | None, seen: int = 0) -> None:
+        self._server = server
+        self._on_event = on_event
+        self.seen = seen
+
+    async def __call__(self, event: Event) -> None:
+        if event.n <= self.seen:
+            return
+        if event.n > self.seen + 1:
+            raise AgentFault(
+                self._server,
+                f"event {self.seen + 1} is missing, the agent sent {event.n}",
+                code="protocol",
+                hint="look at the next plan: it compares with what the node shows",
+            )
+        if self._on_event is not None:
+            await self._on_event(event)
+        self.seen = event.n
