@@ -1,9 +1,9 @@
 """A lab of real nodes on one machine: systemd containers with their own network, sshd, package manager and disk.
 
-    with Lab() as lab:
-        node = lab.add("web1", "el9")
-        lab.up(node)
-        print(node.ssh("dnf -y install nginx").stdout)
+with Lab() as lab:
+    node = lab.add("web1", "el9")
+    lab.up(node)
+    print(node.ssh("dnf -y install nginx").stdout)
 """
 
 from .core import Lab

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import shutil
@@ -85,10 +86,8 @@ def up(names: list[str]) -> int:
             _say(f"  {shlex.join(node.ssh_argv())}")
             _say(f"  without network: nsenter -a -t {node.init_pid()}")
         _say("\nCtrl-C ends it all")
-        try:
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
-        except KeyboardInterrupt:
-            pass
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
     return 0
 
 

@@ -18,8 +18,8 @@ TABLE = "lab_fault"
 @contextlib.contextmanager
 def _filtered(node: Node, rule: str) -> Iterator[None]:
     """A packet filter rule on the node's input, set from outside so that the node's own firewall stays alone."""
-    chain = f"type filter hook input priority -300; {rule};"
-    _nft(node, f"table inet {TABLE} {{ chain input {{ {chain} }} }}\n")
+    chain = f"type filter hook input priority -300\n{rule}\n"
+    _nft(node, f"table inet {TABLE} {{\nchain input {{\n{chain}}}\n}}\n")
     try:
         yield
     finally:

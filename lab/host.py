@@ -101,23 +101,32 @@ def scratch_dir() -> Path | None:
     return next((c for c in candidates if c.is_dir() and not _is_on_overlay(c.resolve())), None)
 
 
+def _load(module: str) -> bool:
+    """Loads a kernel module: one that was never used is not listed yet."""
+    return bool(shutil.which("modprobe")) and run("modprobe", "-q", module, check=False).returncode == 0
+
+
 def why_not() -> list[str]:
     """Why this machine cannot run a lab, one line per missing thing; empty when it can."""
     reasons = []
     if os.geteuid() != 0:
-        reasons.append("not root: mounting overlayfs and making network namespaces need CAP_SYS_ADMIN on the host")
+        reasons.append(
+            "not root: mounting overlayfs and making network namespaces need CAP_SYS_ADMIN on the host"
+        )
     reasons += [f"{tool} missing: install {package}" for tool, package in RUN_TOOLS if not shutil.which(tool)]
     try:
-        if "overlay" not in Path("/proc/filesystems").read_text().split():
-            # a module that was never used is not listed yet: loading it is harmless
-            if os.geteuid() != 0 or subprocess.run(["modprobe", "-q", "overlay"], check=False).returncode:
-                reasons.append("the kernel has no overlayfs")
+        if "overlay" not in Path("/proc/filesystems").read_text().split() and not _load("overlay"):
+            reasons.append("the kernel has no overlayfs")
     except OSError as error:
         reasons.append(f"cannot tell whether the kernel has overlayfs: {error}")
     if cgroup2_root() is None:
-        reasons.append("no cgroup2 mount: systemd in a node cannot start and nodes cannot be frozen or cut off")
+        reasons.append(
+            "no cgroup2 mount: systemd in a node cannot start and nodes cannot be frozen or cut off"
+        )
     if scratch_dir() is None:
-        reasons.append("neither /var/tmp nor /dev/shm can hold an overlay's upper side: set RECONCILER_LAB_TMP")
+        reasons.append(
+            "neither /var/tmp nor /dev/shm can hold an overlay's upper side: set RECONCILER_LAB_TMP"
+        )
     return reasons
 
 
@@ -135,12 +144,14 @@ def go_private(*, network: bool = True) -> None:
     if not network:
         return
     for folder in ("/run/netns", "/run/systemd/nspawn"):
-        os.makedirs(folder, exist_ok=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder)
 
 
 def clean_env(**extra: str) -> dict[str, str]:
     """An environment for programs started for the lab: nothing of the caller's shell leaks in."""
-    base: dict[str, str] = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+    base: dict[str, str] = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+    }
     return {**base, "LC_ALL": "C.UTF-8", **extra}
-

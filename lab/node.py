@@ -121,7 +121,9 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
-                env=clean_env(SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1", SYSTEMD_NSPAWN_API_VFS_WRITABLE="network"),
+                env=clean_env(
+                    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1", SYSTEMD_NSPAWN_API_VFS_WRITABLE="network"
+                ),
                 start_new_session=True,
             )
         self._started = time.monotonic()
@@ -205,12 +207,11 @@ class Node:
     def crash(self) -> None:
         """A power cut: every process of the node dies at once. `start` turns it on again with the same disk."""
         kill_cgroup(self._groups[0])
-        if self._supervisor and self.running:
-            try:
-                self._supervisor.wait(10)
-            except subprocess.TimeoutExpired:
-                self._supervisor.kill()
-                self._supervisor.wait(10)
+        if self._supervisor:
+            self._supervisor.wait(30)
+        deadline = time.monotonic() + 30
+        while self.pids() and time.monotonic() < deadline:  # killed, and still being taken apart
+            time.sleep(0.005)
         self._unplug()
 
     def reboot(self, timeout: float = 90) -> float:
@@ -283,7 +284,9 @@ class Node:
         done = run(*self.ssh_argv(user), command, check=False, stdin=stdin, timeout=timeout)
         return self._judge(command, done, check=check)
 
-    def run(self, command: str, *, check: bool = True, stdin: str | None = None, timeout: float = 180) -> Completed:
+    def run(
+        self, command: str, *, check: bool = True, stdin: str | None = None, timeout: float = 180
+    ) -> Completed:
         """Runs a shell command as root in the node without its network or sshd: for setting up and looking."""
         return self.run_argv(["/bin/sh", "-c", command], check=check, stdin=stdin, timeout=timeout)
 
@@ -327,7 +330,9 @@ class Node:
                 return
             if time.monotonic() > deadline:
                 failed = self.run("systemctl --no-legend --failed", check=False).stdout
-                raise LabError(f"{self.name}: {dict(zip(units, states, strict=False))} after {timeout} s\n{failed}")
+                raise LabError(
+                    f"{self.name}: {dict(zip(units, states, strict=False))} after {timeout} s\n{failed}"
+                )
             time.sleep(0.1)
 
     # -- looking --------------------------------------------------------------------------------------

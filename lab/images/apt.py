@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..host import LabError, clean_env, run
 
+PACKAGES = Path(__file__).parent / "packages"
 RELEASE = "bookworm"
 NEXT_RELEASE = "trixie"
 SLOW = 3600.0  # seconds; a mirror may be slow, a hang must still end
@@ -20,6 +21,12 @@ APT_OPTIONS = (
     "-oAPT::Sandbox::User=root",
     "-oAPT::Install-Recommends=false",
 )
+
+
+def listed(name: str) -> list[str]:
+    """The entries of a package list, one a line; `#` begins a comment."""
+    lines = (PACKAGES / f"{name}.txt").read_text().splitlines()
+    return [entry for line in lines if (entry := line.partition("#")[0].strip())]
 
 
 def host_source() -> Path:
@@ -65,7 +72,9 @@ def overlay(layers: Sequence[Path], upper: Path, binds: Sequence[tuple[Path, str
     work, root = upper.parent / "work", upper.parent / "root"
     for folder in (work, root):
         folder.mkdir()
-    options = f"lowerdir={':'.join(map(str, layers))},upperdir={upper},workdir={work},index=off,redirect_dir=on"
+    options = (
+        f"lowerdir={':'.join(map(str, layers))},upperdir={upper},workdir={work},index=off,redirect_dir=on"
+    )
     run("mount", "-t", "overlay", "overlay", "-o", options, root)
     mounted = [root]
     try:
@@ -96,7 +105,9 @@ def fill_pool(base: Path, pool: Path, packages: Sequence[str]) -> None:
         apt = ("chroot", root, "apt-get", *APT_OPTIONS)
         run(*apt, "update", timeout=SLOW, env=apt_env())
         fetch = (*apt, "-y", "--download-only", "-oDir::Cache::archives=/srv/pool", "install")
-        for package in packages:  # one by one: a package's needs must be there even if another has them installed
+        for (
+            package
+        ) in packages:  # one by one: a package's needs must be there even if another has them installed
             run(*fetch, package, timeout=SLOW, env=apt_env())
     shutil.rmtree(changes)
     shutil.rmtree(pool / "partial")

@@ -10,7 +10,7 @@ from ..host import run
 from .apt import overlay
 from .cache import Artefact
 from .el_base import BASE
-from .el_packages import RECORDS
+from .el_packages import records
 from .el_repo import REPO
 from .rpmkit import FILES, PUBLIC_KEY, put_static
 
@@ -66,7 +66,7 @@ def _build_el9(out: Path, inputs: Mapping[str, Path]) -> None:
         _el_names(root)
         _el_users(root)
         run("chroot", root, "rpm", "--import", f"/etc/pki/rpm-gpg/{PUBLIC_KEY}")
-        names = ("almalinux-release", *RECORDS)
+        names = ("almalinux-release", *records())
         run("chroot", root, "dnf", "-y", "-q", "--releasever=9", "install", *names, timeout=600)
         run("chroot", root, "dnf", "-q", "makecache", timeout=600)
         _units(root)
@@ -97,7 +97,9 @@ def _el_names(root: Path) -> None:
 def _el_users(root: Path) -> None:
     run("chroot", root, "groupadd", "-r", "wheel", check=False)
     defs = root / "etc/login.defs"
-    kept = [x for x in defs.read_text().splitlines() if not x.lstrip("#").startswith(("CREATE_HOME", "HOME_MODE"))]
+    kept = [
+        x for x in defs.read_text().splitlines() if not x.lstrip("#").startswith(("CREATE_HOME", "HOME_MODE"))
+    ]
     defs.write_text("\n".join([*kept, "CREATE_HOME yes", "HOME_MODE 0700", ""]))
     useradd = root / "etc/default/useradd"
     kept = [x for x in useradd.read_text().splitlines() if not x.startswith("SHELL=")]

@@ -5,59 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from .apt import listed
 from .debs import Bundler, Debs
 from .rpmkit import Dir, Rpm, add_fixed_user, add_user
 
-# Packages whose files are in the base tree already: recorded, so that `rpm -q` and dependencies work.
-RECORDS = {
-    "acl": "2.3.1",
-    "bash": "5.1.8",
-    "ca-certificates": "2024.2.69",
-    "checkpolicy": "3.6",
-    "coreutils": "8.32",
-    "cronie": "1.5.7",
-    "curl": "7.76.1",
-    "dnf": "4.14.0",
-    "dnf-plugins-core": "4.3.0",
-    "findutils": "4.8.0",
-    "gawk": "5.1.0",
-    "git": "2.43.0",
-    "glibc": "2.34",
-    "grep": "3.6",
-    "gzip": "1.12",
-    "iproute": "6.2.0",
-    "libselinux-utils": "3.6",
-    "logrotate": "3.18.0",
-    "nftables": "1.0.9",
-    "openssh-clients": "8.7p1",
-    "openssh-server": "8.7p1",
-    "openssl": "3.0.7",
-    "policycoreutils": "3.6",
-    "procps-ng": "3.3.17",
-    "python3": "3.9.18",
-    "python3-libselinux": "3.6",
-    "rpm": "4.16.1.3",
-    "rsync": "3.2.3",
-    "sed": "4.8",
-    "selinux-policy-targeted": "38.1.35",
-    "shadow-utils": "4.9",
-    "sudo": "1.9.5p2",
-    "systemd": "252",
-    "tar": "1.34",
-    "unzip": "6.0",
-    "util-linux": "2.37.4",
-}
 BASH_PROVIDES = ("/bin/sh", "/usr/bin/sh", "/bin/bash", "/usr/bin/bash")  # else no scriptlet can be installed
 
 PG = "usr/lib/postgresql/15"
-PG_CLIENT = set(
-    "psql pg_dump pg_dumpall pg_restore createdb dropdb createuser dropuser pg_isready vacuumdb reindexdb clusterdb "
-    "pg_basebackup".split()
-)
+PG_CLIENT = {
+    *(
+        "psql",
+        "pg_dump",
+        "pg_dumpall",
+        "pg_restore",
+        "createdb",
+        "dropdb",
+        "createuser",
+        "dropuser",
+        "pg_isready",
+    ),
+    *("vacuumdb", "reindexdb", "clusterdb", "pg_basebackup"),
+}
 # python3-*.deb of the pool that belong to other tools than certbot
 NOT_CERTBOT = tuple(
     f"python3-{x}" for x in ("firewall", "sepolgen", "sepolicy", "selinux", "semanage", "setools", "audit")
 )
+
+
+def records() -> dict[str, str]:
+    """Name and version of the packages whose files are in the base tree already."""
+    return dict(entry.split() for entry in listed("el-records"))
 
 
 def all_packages(pool: Debs, newer: Debs, private: Path) -> list[Rpm]:
@@ -107,16 +84,16 @@ def _releases() -> list[Rpm]:
         requires=("epel-release",),
         static=("remi-release",),
     )
-    records = [
+    recorded = [
         Rpm(
             *("baseos", name, version, "1.lab.el9"),
             noarch=True,
             provides=BASH_PROVIDES if name == "bash" else (),
             summary=f"{name} (record only: the files come with the base tree)",
         )
-        for name, version in RECORDS.items()
+        for name, version in records().items()
     ]
-    return [release, epel, remi, *records]
+    return [release, epel, remi, *recorded]
 
 
 def _tools(pool: Debs) -> list[Rpm]:
@@ -143,7 +120,10 @@ def _tools(pool: Debs) -> list[Rpm]:
 def _nginx(version: str, program: Iterable[tuple[Path, str]], tree: Path) -> list[Rpm]:
     """Three packages, as on EL: the folders and the user, the program, the unit."""
     release = "1.el9"
-    tables = [f"/etc/nginx/{x}" for x in ("mime.types", "fastcgi_params", "fastcgi.conf", "scgi_params", "uwsgi_params")]
+    tables = [
+        f"/etc/nginx/{x}"
+        for x in ("mime.types", "fastcgi_params", "fastcgi.conf", "scgi_params", "uwsgi_params")
+    ]
     folders = ("/etc/nginx", "/etc/nginx/conf.d", "/etc/nginx/default.d", "/usr/share/nginx/html")
     return [
         Rpm(
@@ -176,10 +156,24 @@ def _nginx(version: str, program: Iterable[tuple[Path, str]], tree: Path) -> lis
 
 
 def _mariadb(pool: Debs) -> list[Rpm]:
-    names = ("mariadb-server", "mariadb-server-core", "mariadb-client", "mariadb-client-core", "mariadb-common")
+    names = (
+        "mariadb-server",
+        "mariadb-server-core",
+        "mariadb-client",
+        "mariadb-client-core",
+        "mariadb-common",
+    )
     tree, version = pool.unpack(*names), pool.version("mariadb-server")
-    clients = "mariadb mysql mariadb-dump mysqldump mariadb-admin mysqladmin mariadb-check my_print_defaults".split()
-    servers = "mariadb-install-db mariadb-upgrade resolveip mariadb-secure-installation".split()
+    clients = (
+        "mariadb",
+        "mysql",
+        "mariadb-dump",
+        "mysqldump",
+        "mariadb-admin",
+        "mysqladmin",
+        "mariadb-check",
+    )
+    servers = ("mariadb-install-db", "mariadb-upgrade", "resolveip", "mariadb-secure-installation")
     common, client = f"mariadb-common = 3:{version}", f"mariadb = 3:{version}"
     return [
         Rpm(
@@ -191,7 +185,7 @@ def _mariadb(pool: Debs) -> list[Rpm]:
         Rpm(
             *("appstream", "mariadb", version, "1.el9", 3),
             requires=(common,),
-            tree=_present(tree, *(f"/usr/bin/{x}" for x in clients)),
+            tree=_present(tree, *(f"/usr/bin/{x}" for x in (*clients, "my_print_defaults"))),
         ),
         Rpm(
             *("appstream", "mariadb-server", version, "1.el9", 3),

@@ -13,10 +13,34 @@ RELEASE = "1.el9.remi"
 
 # extensions in php-common; on EL they come with php-common, php-process and php-pdo
 COMMON = (
-    "pdo calendar ctype curl exif ffi fileinfo ftp gettext iconv phar posix readline shmop sockets sysvmsg sysvsem "
-    "sysvshm tokenizer"
-).split()
-COMMON_PROVIDES = ("process", "pdo", "curl", "ctype", "fileinfo", "json", "openssl", "tokenizer", "readline", "phar")
+    *(
+        "pdo",
+        "calendar",
+        "ctype",
+        "curl",
+        "exif",
+        "ffi",
+        "fileinfo",
+        "ftp",
+        "gettext",
+        "iconv",
+        "phar",
+        "posix",
+    ),
+    *("readline", "shmop", "sockets", "sysvmsg", "sysvsem", "sysvshm", "tokenizer"),
+)
+COMMON_PROVIDES = (
+    "process",
+    "pdo",
+    "curl",
+    "ctype",
+    "fileinfo",
+    "json",
+    "openssl",
+    "tokenizer",
+    "readline",
+    "phar",
+)
 
 # package suffix -> (extensions, other names it answers to)
 EXTENSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -24,7 +48,10 @@ EXTENSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pgsql": (("pgsql", "pdo_pgsql"), ("pdo_pgsql",)),
     "opcache": (("opcache",), ()),
     "mbstring": (("mbstring",), ()),
-    "xml": (("dom", "simplexml", "xml", "xmlreader", "xmlwriter", "xsl"), ("dom", "simplexml", "xmlreader", "xsl")),
+    "xml": (
+        ("dom", "simplexml", "xml", "xmlreader", "xmlwriter", "xsl"),
+        ("dom", "simplexml", "xmlreader", "xsl"),
+    ),
     "gd": (("gd",), ()),
     "bcmath": (("bcmath",), ()),
     "intl": (("intl",), ()),
@@ -37,7 +64,9 @@ NEEDS = {"pecl-redis6": "pecl-igbinary"}
 ORDER = {"opcache": 10, "mysqlnd": 10, "pdo": 10, "igbinary": 40, "redis": 50}
 
 
-def php_packages(short: str, version: str, tree: Path, patch: Callable[[Iterable[tuple[Path, str]]], Files]) -> list[Rpm]:
+def php_packages(
+    short: str, version: str, tree: Path, patch: Callable[[Iterable[tuple[Path, str]]], Files]
+) -> list[Rpm]:
     """The packages of one PHP. `short` is like "82"; `patch` adapts the programs' libraries, or does nothing."""
     name = f"php{short}"
     state, config = f"/var/opt/remi/{name}", f"/etc/opt/remi/{name}"

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .apt import fetch_next_release
+from .apt import fetch_next_release, listed
 from .cache import Artefact
 from .debian import POOL
 from .debs import Bundler, Debs
@@ -14,12 +14,14 @@ from .el_packages import all_packages
 from .el_php import php_packages
 from .rpmkit import build_repositories
 
-PHP_PARTS = "fpm cli common mysql pgsql opcache mbstring xml gd bcmath zip curl readline intl igbinary redis".split()
-NEWER_PACKAGES = [f"php8.4-{x}" for x in PHP_PARTS] + ["nginx"]
+PHP_PARTS = (
+    *("fpm", "cli", "common", "mysql", "pgsql", "opcache", "mbstring", "xml", "gd", "bcmath", "zip", "curl"),
+    *("readline", "intl", "igbinary", "redis"),
+)
 
 
 def _build_newer(out: Path, _inputs: Mapping[str, Path]) -> None:
-    fetch_next_release(out, NEWER_PACKAGES)
+    fetch_next_release(out, listed("newer-debs"))
 
 
 def _as_is(files: Iterable[tuple[Path, str]]) -> list[tuple[Path, str]]:
@@ -43,10 +45,18 @@ def _build_repo(out: Path, inputs: Mapping[str, Path]) -> None:
     shutil.rmtree(work)
 
 
-NEWER = Artefact("newer-debs", _build_newer, ("el_repo.py", "apt.py"))
+NEWER = Artefact("newer-debs", _build_newer, ("el_repo.py", "apt.py", "packages/newer-debs.txt"))
 REPO = Artefact(
     "el-repo",
     _build_repo,
-    ("el_repo.py", "el_packages.py", "el_php.py", "debs.py", "rpmkit.py", "el_files"),
+    (
+        "el_repo.py",
+        "el_packages.py",
+        "el_php.py",
+        "debs.py",
+        "rpmkit.py",
+        "el_files",
+        "packages/el-records.txt",
+    ),
     (POOL, NEWER),
 )

@@ -162,7 +162,9 @@ def _scripts(rpm: Rpm) -> str:
     for unit in rpm.units:
         post += f"\nif [ $1 -eq 1 ]; then systemctl --no-reload preset {unit} >/dev/null 2>&1 || :; fi"
         post += "\nsystemctl daemon-reload >/dev/null 2>&1 || :"
-        preun += f"\nif [ $1 -eq 0 ]; then systemctl --no-reload disable --now {unit} >/dev/null 2>&1 || :; fi"
+        preun += (
+            f"\nif [ $1 -eq 0 ]; then systemctl --no-reload disable --now {unit} >/dev/null 2>&1 || :; fi"
+        )
         postun += "\nsystemctl daemon-reload >/dev/null 2>&1 || :"
         postun += f"\nif [ $1 -ge 1 ]; then systemctl try-restart {unit} >/dev/null 2>&1 || :; fi"
     sections = (("pre", rpm.pre), ("post", post), ("preun", preun), ("postun", postun))
@@ -209,8 +211,8 @@ def build_repositories(rpms: Sequence[Rpm], work: Path, out: Path) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda rpm: build(rpm, work, out), rpms))
     _sign(out, work / "gnupg")
-    for repo in sorted(p for p in out.iterdir() if p.is_dir()):
-        run("createrepo_c", "-q", repo, timeout=600)
+    for folder in sorted(path for path in out.iterdir() if path.is_dir()):
+        run("createrepo_c", "-q", folder, timeout=600)
 
 
 def _sign(out: Path, keyring: Path) -> None:

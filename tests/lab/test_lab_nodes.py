@@ -105,7 +105,19 @@ def test_php_has_its_extensions(make_node: MakeNode, image: str, php: str) -> No
     done = node.run(f"{php} -r 'echo json_encode(array_map(\"strtolower\", get_loaded_extensions()));'")
     assert done.stderr == ""
     loaded = set(json.loads(done.stdout))
-    wanted = {"pdo_mysql", "pdo_pgsql", "mbstring", "dom", "curl", "zip", "gd", "bcmath", "intl", "redis", "posix"}
+    wanted = {
+        "pdo_mysql",
+        "pdo_pgsql",
+        "mbstring",
+        "dom",
+        "curl",
+        "zip",
+        "gd",
+        "bcmath",
+        "intl",
+        "redis",
+        "posix",
+    }
     assert wanted <= loaded
 
 
@@ -121,7 +133,7 @@ def test_reach_is_the_lab_and_nothing_else(lab: Lab, debian_node: Node) -> None:
 
 
 def test_a_failed_command_says_what_it_said(debian_node: Node) -> None:
-    with pytest.raises(LabError, match="(?s)status 3.*went wrong"):
+    with pytest.raises(LabError, match=r"(?s)status 3.*went wrong"):
         debian_node.ssh("echo went wrong >&2; exit 3")
     assert debian_node.ssh("exit 3", check=False).returncode == 3
 

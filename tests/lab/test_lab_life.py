@@ -17,7 +17,9 @@ QUICK = ("ConnectTimeout=2", "ServerAliveInterval=1", "ServerAliveCountMax=2")
 def try_ssh(node: Node, command: str = "true") -> int:
     """The status of an impatient ssh client; 255 means the connection failed."""
     argv = [*node.ssh_argv("root", *QUICK), command]
-    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False).returncode
+    return subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False
+    ).returncode
 
 
 def session(node: Node, seconds: int) -> subprocess.Popen[str]:

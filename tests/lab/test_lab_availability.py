@@ -42,7 +42,12 @@ def test_doctor_as_another_user(tmp_path: Path) -> None:
     python = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-B"]
     for command, says in (("doctor", "not root"), ("images", "not root"), ("sweep", "not root")):
         done = subprocess.run(
-            [*python, "-m", "lab", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            [*python, "-m", "lab", command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 1, done.stderr
         assert says in done.stderr
@@ -76,6 +81,7 @@ def test_recipes_exist() -> None:
 def test_builds_once_whole_and_prunes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RECONCILER_LAB_CACHE", str(tmp_path))
     built: list[str] = []
+    obstacles = ["no luck"]
 
     def below(out: Path, inputs: Mapping[str, Path]) -> None:
         built.append("below")
@@ -84,12 +90,12 @@ def test_builds_once_whole_and_prunes(monkeypatch: pytest.MonkeyPatch, tmp_path:
     def above(out: Path, inputs: Mapping[str, Path]) -> None:
         built.append("above")
         assert (inputs["below"] / "file").read_text() == "below"
-        if fails:
-            raise RuntimeError("no luck")
+        if obstacles:
+            raise RuntimeError(obstacles.pop())
 
     first = Artefact("below", below, ("cache.py",))
     second = Artefact("above", above, ("cache.py",), (first,))
-    fails, said = True, list[str]()
+    said: list[str] = []
     with pytest.raises(RuntimeError, match="no luck"):
         build_all([second], said.append)
     assert first.ready
@@ -97,7 +103,6 @@ def test_builds_once_whole_and_prunes(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert list((tmp_path / "above").iterdir()) == []
     old = tmp_path / "above" / "0123456789abcdef"
     (old / "tree").mkdir(parents=True)
-    fails = False
     build_all([second], said.append)
     build_all([second], said.append)
     assert built == ["below", "above", "above"]

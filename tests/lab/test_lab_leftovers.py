@@ -83,7 +83,9 @@ def alive(pid: int) -> bool:
 def leftovers(owner: Owner) -> list[str]:
     """What there still is of a lab: processes, folder, control groups, mounts, files naming it."""
     found = [f"process {pid}" for pid in owner.pids if alive(pid)]
-    found += [str(path) for path in (owner.dir, *(r / owner.dir.name for r in cgroup_roots())) if path.exists()]
+    found += [
+        str(path) for path in (owner.dir, *(r / owner.dir.name for r in cgroup_roots())) if path.exists()
+    ]
     found += [f"mount {point}" for point, _, _ in mounts() if owner.dir.name in point]
     for process in Path("/proc").glob("[0-9]*"):
         try:
