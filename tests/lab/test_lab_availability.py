@@ -99,7 +99,7 @@ def test_builds_once_whole_and_prunes(monkeypatch: pytest.MonkeyPatch, tmp_path:
     with pytest.raises(RuntimeError, match="no luck"):
         build_all([second], said.append)
     assert first.ready
-    assert not second.ready
+    assert not second.tree.exists()
     assert list((tmp_path / "above").iterdir()) == []
     old = tmp_path / "above" / "0123456789abcdef"
     (old / "tree").mkdir(parents=True)
