@@ -1,0 +1,59 @@
+"""What Debian releases have in common: one PHP version each, units started on installation, sites-enabled."""
+
+from __future__ import annotations
+
+from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql
+
+_PHP_PARTS = ("fpm", "cli", "mysql", "pgsql", "opcache", "mbstring", "xml", "curl", "zip", "gd", "bcmath", "intl")
+
+NGINX = Nginx(
+    package="nginx",
+    unit="nginx.service",
+    user="www-data",
+    group="www-data",
+    include="/etc/nginx/conf.d",
+    site_file="/etc/nginx/sites-available/{domain}.conf",
+    enabled_link="/etc/nginx/sites-enabled/{domain}.conf",
+    enabled_target="../sites-available/{domain}.conf",
+    unwanted=("/etc/nginx/sites-enabled/default",),
+    logs="/var/log/nginx",
+    cache="/var/lib/nginx",
+)
+
+MARIADB = MariaDb(
+    package="mariadb-server",
+    unit="mariadb.service",
+    socket="/run/mysqld/mysqld.sock",
+    config="/etc/mysql/mariadb.conf.d/99-panel.cnf",
+    open_root=False,
+)
+
+
+def platform(major: int, *, php: str, postgresql: str) -> Platform:
+    """Debian `major` with the versions of PHP and PostgreSQL that it ships."""
+    return Platform(
+        name=f"debian{major}",
+        os_id="debian",
+        os_version=str(major),
+        package_manager="apt",
+        packages=("logrotate",),
+        php_repositories=(),
+        nologin="/usr/sbin/nologin",
+        php=Php(
+            versions=(php,),
+            packages=tuple(f"php{{version}}-{part}" for part in _PHP_PARTS),
+            binary="/usr/sbin/php-fpm{version}",
+            unit="php{version}-fpm.service",
+            started_by_package=True,
+        ),
+        nginx=NGINX,
+        mariadb=MARIADB,
+        postgresql=PostgreSql(
+            package=f"postgresql-{postgresql}",
+            unit="postgresql.service",  # hands a reload on to postgresql@<version>-main
+            data=f"/var/lib/postgresql/{postgresql}/main",
+            setup="none",
+            hba=f"/etc/postgresql/{postgresql}/main/pg_hba.conf",
+            hba_mode="0640",
+        ),
+    )

@@ -1,0 +1,7 @@
+"""Debian 12."""
+
+from __future__ import annotations
+
+from reconciler.platforms.debian import platform
+
+DEBIAN12 = platform(12, php="8.2", postgresql="15")

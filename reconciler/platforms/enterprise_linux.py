@@ -1,0 +1,70 @@
+"""What Enterprise Linux 8, 9 and 10 have in common.
+
+PHP comes from Remi's software collections, the only packages there of which several versions live side by side.
+Units are installed disabled and stopped (systemd presets), and there is neither sites-available nor sites-enabled.
+"""
+
+from __future__ import annotations
+
+from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql, Repository
+
+_PHP_PARTS = ("fpm", "cli", "common", "mysqlnd", "pgsql", "opcache", "mbstring", "xml", "gd", "bcmath", "intl")
+
+# offered as collections for EL 8, 9 and 10 alike (github.com/remicollet/remirepo, issue 276)
+PHP = Php(
+    versions=("7.4", "8.0", "8.1", "8.2", "8.3", "8.4"),
+    packages=(*(f"php{{nn}}-php-{part}" for part in _PHP_PARTS), "php{nn}-php-pecl-zip"),
+    binary="/opt/remi/php{nn}/root/usr/sbin/php-fpm",
+    unit="php{nn}-php-fpm.service",
+    started_by_package=False,
+)
+
+NGINX = Nginx(
+    package="nginx",
+    unit="nginx.service",
+    user="nginx",
+    group="nginx",
+    include="/etc/nginx/conf.d",
+    site_file="/etc/nginx/conf.d/panel-{site}.conf",
+    enabled_link="",
+    enabled_target="",
+    unwanted=(),
+    logs="/var/log/nginx",
+    cache="/var/lib/nginx",
+)
+
+
+def platform(major: int, *, mariadb: str, postgresql: str, open_root: bool) -> Platform:
+    """Enterprise Linux `major`; the database servers are named by their packages."""
+    return Platform(
+        name=f"el{major}",
+        os_id="almalinux",
+        os_version=str(major),
+        package_manager="dnf",
+        packages=("logrotate",),
+        php_repositories=(
+            Repository(
+                "epel-release",
+                f"https://dl.fedoraproject.org/pub/epel/epel-release-latest-{major}.noarch.rpm",
+            ),
+            Repository("remi-release", f"https://rpms.remirepo.net/enterprise/remi-release-{major}.rpm"),
+        ),
+        nologin="/sbin/nologin",
+        php=PHP,
+        nginx=NGINX,
+        mariadb=MariaDb(
+            package=mariadb,
+            unit="mariadb.service",
+            socket="/var/lib/mysql/mysql.sock",
+            config="/etc/my.cnf.d/zz-panel.cnf",
+            open_root=open_root,
+        ),
+        postgresql=PostgreSql(
+            package=postgresql,
+            unit="postgresql.service",
+            data="/var/lib/pgsql/data",
+            setup="el",
+            hba="/var/lib/pgsql/data/pg_hba.conf",
+            hba_mode="0600",
+        ),
+    )

@@ -1,0 +1,113 @@
+"""The shape of a platform. Every text is a name or a path on the node; `{version}` and `{nn}` stand for a PHP version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A package that brings a repository, and where it is when no enabled repository offers it."""
+
+    package: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Php:
+    """Where PHP is. In the templates `{version}` is `8.2` and `{nn}` is `82`.
+
+    `started_by_package` tells that installing `unit` also starts it: it serves no site here and is stopped.
+    """
+
+    versions: tuple[str, ...]
+    packages: tuple[str, ...]
+    binary: str
+    unit: str
+    started_by_package: bool
+
+    def packages_of(self, version: str) -> tuple[str, ...]:
+        """Names of the packages of one version."""
+        return tuple(_filled(p, version) for p in self.packages)
+
+    def binary_of(self, version: str) -> str:
+        """Path of php-fpm of one version."""
+        return _filled(self.binary, version)
+
+    def unit_of(self, version: str) -> str:
+        """The distribution's own unit of one version."""
+        return _filled(self.unit, version)
+
+
+def _filled(template: str, version: str) -> str:
+    return template.format(version=version, nn=version.replace(".", ""))
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """Where nginx is and how virtual hosts are named.
+
+    `site_file` is a template with `{site}` and `{domain}`; `enabled_link`, where there is one, the symlink that
+    switches such a file on and `enabled_target` what it points at. `unwanted` are files of the distribution that
+    would answer for unknown hosts. `cache` exists after installation; nginx makes one folder a site below it.
+    """
+
+    package: str
+    unit: str
+    user: str
+    group: str
+    include: str
+    site_file: str
+    enabled_link: str
+    enabled_target: str
+    unwanted: tuple[str, ...]
+    logs: str
+    cache: str
+
+
+@dataclass(frozen=True)
+class MariaDb:
+    """Where MariaDB is. `config` sorts after the distribution's files, so that it wins.
+
+    `open_root` tells that a fresh installation has a root account without password that every local user can be.
+    """
+
+    package: str
+    unit: str
+    socket: str
+    config: str
+    open_root: bool
+
+
+@dataclass(frozen=True)
+class PostgreSql:
+    """Where PostgreSQL is. `setup` is how a cluster is made: `el` by postgresql-setup, `none` by the package."""
+
+    package: str
+    unit: str
+    data: str
+    setup: str
+    hba: str
+    hba_mode: str
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One operating system in one major version. `os_id` and `os_version` as os-release(5) has them."""
+
+    name: str
+    os_id: str
+    os_version: str
+    package_manager: str
+    packages: tuple[str, ...]
+    php_repositories: tuple[Repository, ...]
+    nologin: str
+    php: Php
+    nginx: Nginx
+    mariadb: MariaDb
+    postgresql: PostgreSql
+
+    @property
+    def php_versions(self) -> tuple[str, ...]:
+        """PHP versions a Server of this platform may install."""
+        return self.php.versions
