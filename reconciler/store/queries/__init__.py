@@ -1,0 +1,1 @@
+"""What the rest of the program asks the database: one module a subject, functions of a `Tx`."""

@@ -1,0 +1,95 @@
+"""Software on servers: each installation, upgrade or removal is a record with a state of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import get_args
+
+import sqlalchemy as sa
+
+from reconciler.errors import StoreFault
+from reconciler.store import rows
+from reconciler.store.tables import software_installations as table
+from reconciler.store.transaction import Tx
+from reconciler.store.words import SoftwareAction, SoftwareStatus, SoftwareType
+
+TRANSITIONS: dict[SoftwareStatus, frozenset[SoftwareStatus]] = {
+    "pending": frozenset({"installing", "failed"}),
+    "installing": frozenset({"installed", "removed", "failed"}),
+    "failed": frozenset({"installing"}),
+    "installed": frozenset(),
+    "removed": frozenset(),
+}
+"""From each state the ones that may follow; a failed record may be tried again, an ended one gets a successor."""
+
+
+@dataclass(frozen=True)
+class SoftwareInstallation:
+    """`version` is empty where only one version can be there."""
+
+    id: str
+    server_id: str
+    type: SoftwareType
+    version: str
+    action: SoftwareAction
+    status: SoftwareStatus
+    created_at: datetime
+    updated_at: datetime
+
+
+def put(
+    tx: Tx,
+    *,
+    server_id: str,
+    type: SoftwareType,  # noqa: A002 - the column
+    version: str,
+    action: SoftwareAction,
+) -> SoftwareInstallation:
+    """Records that something is to be done; the same one that has not ended yet is returned instead of a second."""
+    open_states = [state for state in get_args(SoftwareStatus) if TRANSITIONS[state]]
+    statement = rows.select(table, SoftwareInstallation).where(
+        table.c.server_id == server_id,
+        table.c.type == type,
+        table.c.version == version,
+        table.c.action == action,
+        table.c.status.in_(open_states),
+    )
+    known = rows.first(tx, statement, SoftwareInstallation)
+    if known is not None:
+        return known
+    values = {"server_id": server_id, "type": type, "version": version, "action": action, "status": "pending"}
+    return rows.by_id(tx, table, SoftwareInstallation, rows.insert(tx, table, values))
+
+
+def advance(tx: Tx, installation_id: str, status: SoftwareStatus) -> SoftwareInstallation:
+    """Moves a record on. StoreFault when `status` cannot follow the one it has."""
+    known = rows.by_id(tx, table, SoftwareInstallation, installation_id)
+    if status not in TRANSITIONS[known.status]:
+        raise StoreFault(
+            f"software installation {installation_id} is {known.status} and cannot become {status}"
+        )
+    rows.update(tx, table, installation_id, {"status": status})
+    return rows.by_id(tx, table, SoftwareInstallation, installation_id)
+
+
+def all(tx: Tx, server_id: str) -> list[SoftwareInstallation]:  # noqa: A001 - read as `software_installations.all(tx, …)`
+    """The records of a server, oldest first."""
+    statement = (
+        rows.select(table, SoftwareInstallation).where(table.c.server_id == server_id).order_by(table.c.id)
+    )
+    return rows.every(tx, statement, SoftwareInstallation)
+
+
+def present(tx: Tx, server_id: str) -> dict[tuple[SoftwareType, str], SoftwareInstallation]:
+    """What is installed on a server now, by type and version: the newest ended record of each decides."""
+    newest: dict[tuple[SoftwareType, str], SoftwareInstallation] = {}
+    for record in all(tx, server_id):
+        if record.status in ("installed", "removed"):
+            newest[record.type, record.version] = record
+    return {key: record for key, record in newest.items() if record.status == "installed"}
+
+
+def count(tx: Tx) -> int:
+    """How many records there are on all servers."""
+    return tx.connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
