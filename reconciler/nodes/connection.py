@@ -1,6 +1,7 @@
 """One SSH connection to a node, with the traps of the transport closed.
 
 Seen with asyncssh 2.24.1 and OpenSSH 9.2, each pinned by a test: a cancelled call leaves the remote command running;
+sshd passes no signal on to a command of root;
 a lost connection looks like a finished command without a status; one byte that is not UTF-8 closes a connection in text mode;
 a frozen peer is not noticed without keepalives; sshd refuses more than ten channels; output is buffered without limit.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -30,6 +32,9 @@ KILL_GRACE = 2.0
 """Seconds between TERM and KILL for a remote command that is no longer wanted."""
 
 CHUNK = 65536
+
+PID_MARK = b"reconciler-pid:"
+TELL_PID = f'echo "{PID_MARK.decode()}$$" >&2; exec sh -c "$0"'
 
 Process = asyncssh.SSHClientProcess[bytes]
 
@@ -85,6 +90,7 @@ class Connection:
             agent_path=None,
             client_keys=private,
             known_hosts=(trusted, [], []),
+            server_host_key_algs=hostkeys.preference(trusted),
             username=target.user,
             preferred_auth="publickey",
             password_auth=False,
@@ -166,7 +172,7 @@ class Connection:
         async with self._channels:
             opening = asyncio.ensure_future(self._start(command))
             try:
-                process = await asyncio.shield(opening)
+                process, leader = await asyncio.shield(opening)
             except asyncio.CancelledError:
                 # the request may have reached the node: what comes of it must end as well
                 self._later(self._stop_opened(opening))
@@ -175,13 +181,19 @@ class Connection:
                 yield process
             finally:
                 if process.exit_status is None and not self.closed:
-                    self._later(_stop(process))
+                    self._later(self._stop(process, leader))
                 else:
                     process.close()
 
-    async def _start(self, command: str) -> Process:
+    async def _start(self, command: str) -> tuple[Process, int]:
+        """The started command, and the process id to signal it by when sshd will not (else 0)."""
         try:
-            return await self._connection.create_process(command, encoding=None)
+            if self.target.user != "root":
+                return await self._connection.create_process(command, encoding=None), 0
+            # sshd passes no signals on for root ("requires privilege separation"), so the shell tells its process id
+            wrapped = f"exec sh -c {shlex.quote(TELL_PID)} {shlex.quote(command)}"
+            process = await self._connection.create_process(wrapped, encoding=None)
+            leader = await _told_pid(process)
         except asyncssh.ChannelOpenError as error:
             if self.closed or self._connection.is_closed():
                 raise self.lost("before the command started") from error
@@ -192,10 +204,26 @@ class Connection:
             ) from error
         except (OSError, asyncssh.Error) as error:
             raise self.lost("before the command started") from error
+        return process, leader
 
-    async def _stop_opened(self, opening: asyncio.Future[Process]) -> None:
+    async def _stop_opened(self, opening: asyncio.Future[tuple[Process, int]]) -> None:
         with contextlib.suppress(NodeLost, NodeBusy):
-            await _stop(await opening)
+            await self._stop(*await opening)
+
+    async def _stop(self, process: Process, leader: int) -> None:
+        """TERM, a grace, KILL, each to the command's whole process group; then the channel is closed."""
+        with contextlib.suppress(OSError, asyncssh.Error):
+            for signal in ("TERM", "KILL"):
+                if leader:
+                    group = f"$(cut -d ' ' -f 5 /proc/{leader}/stat)"
+                    await self._connection.create_process(f'kill -s {signal} -- "-{group}"', encoding=None)
+                else:
+                    process.send_signal(signal)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(KILL_GRACE):
+                        await process.wait_closed()
+                        break
+        process.close()
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -228,13 +256,13 @@ async def _feed(process: Process, data: bytes) -> None:
         process.stdin.write_eof()
 
 
-async def _stop(process: Process) -> None:
-    """TERM, a grace, KILL, then the channel is closed. sshd signals the whole process group of the command."""
-    with contextlib.suppress(OSError, asyncssh.Error):
-        for end in (process.terminate, process.kill):
-            end()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(KILL_GRACE):
-                    await process.wait_closed()
-                    return
-    process.close()
+async def _told_pid(process: Process) -> int:
+    """The number in the line that TELL_PID writes; 0 when the command's shell did not get that far."""
+    seen = b""
+    while not seen.endswith(b"\n") or PID_MARK not in seen:
+        byte = await process.stderr.read(1)  # nothing of the command's own output may be taken
+        if not byte or len(seen) > CHUNK:
+            return 0
+        seen += byte
+    number = seen.rpartition(PID_MARK)[2].strip()
+    return int(number) if number.isdigit() else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import asyncssh
 
@@ -53,7 +54,7 @@ async def _first(address: str, port: int) -> str | None:
 async def _one(address: str, port: int, kind: str) -> str | None:
     try:
         key = await asyncssh.get_server_host_key(address, port, server_host_key_algs=[kind], config=None)
-    except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost):
+    except (OSError, asyncssh.Error):
         return None  # the node has no key of this kind
     return _public(key)
 
@@ -79,3 +80,12 @@ def pinned(server: str, lines: tuple[str, ...]) -> list[asyncssh.SSHKey]:
         raise HostKeyMismatch(
             server, error.message, hint="correct spec.hostKey or enrol the server again"
         ) from None
+
+
+def preference(trusted: Sequence[asyncssh.SSHKey]) -> list[str]:
+    """Signature algorithms to ask a node for: those of the pinned keys first.
+
+    The others follow, so that a node without a pinned kind shows the key it has and can be named, instead of hanging up.
+    """
+    own = {"rsa-sha2-512" if key.get_algorithm() == "ssh-rsa" else key.get_algorithm() for key in trusted}
+    return [kind for kind in KINDS if kind in own] + [kind for kind in KINDS if kind not in own]

@@ -47,13 +47,6 @@ def refusal(
             f"{place} shows the host key {client.shown.get_fingerprint()}, pinned is {expected}",
             hint="if the server was installed anew, enrol it again; if not, someone may be in between",
         )
-    if isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error):
-        kinds = ", ".join(sorted({key.get_algorithm() for key in pinned}))
-        return HostKeyMismatch(
-            target.server,
-            f"{place} has no host key of the pinned kind ({kinds}, {expected})",
-            hint="if the server was installed anew, enrol it again; if not, someone may be in between",
-        )
     if isinstance(error, asyncssh.PermissionDenied):
         return AccessDenied(
             target.server,
