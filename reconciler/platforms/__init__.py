@@ -38,10 +38,12 @@ def matches(platform: Platform, os_id: str, os_version: str) -> str:
 
     The answer is empty when they fit; else it is a sentence that names both. Only the major version counts.
     """
-    if os_id == platform.os_id and os_version.split(".")[0] == platform.os_version:
+    if os_id == platform.os_id and os_version.partition(".")[0] == platform.os_version:
         return ""
     wanted = f"{platform.os_id} {platform.os_version}"
-    return f"the manifest says {wanted}, but the node runs {os_id or 'an unnamed system'} {os_version}".rstrip()
+    return (
+        f"the manifest says {wanted}, but the node runs {os_id or 'an unnamed system'} {os_version}".rstrip()
+    )
 
 
 __all__ = [

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql
 
-_PHP_PARTS = ("fpm", "cli", "mysql", "pgsql", "opcache", "mbstring", "xml", "curl", "zip", "gd", "bcmath", "intl")
+_PHP_PARTS = (
+    "fpm",
+    "cli",
+    "mysql",
+    "pgsql",
+    "opcache",
+    "mbstring",
+    "xml",
+    "curl",
+    "zip",
+    "gd",
+    "bcmath",
+    "intl",
+)
 
 NGINX = Nginx(
     package="nginx",

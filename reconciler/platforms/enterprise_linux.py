@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql, Repository
 
-_PHP_PARTS = ("fpm", "cli", "common", "mysqlnd", "pgsql", "opcache", "mbstring", "xml", "gd", "bcmath", "intl")
+_PHP_PARTS = (
+    "fpm",
+    "cli",
+    "common",
+    "mysqlnd",
+    "pgsql",
+    "opcache",
+    "mbstring",
+    "xml",
+    "gd",
+    "bcmath",
+    "intl",
+)
 
 # offered as collections for EL 8, 9 and 10 alike (github.com/remicollet/remirepo, issue 276)
 PHP = Php(

@@ -1,0 +1,77 @@
+"""Values in configuration files: each function gives a text that cannot end the place it stands in.
+
+Where a format has no way to write a value literally, the function raises ValueError instead of guessing: manifests
+are validated long before, so such a value is a fault of ours and must not reach a node.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+_WORD = re.compile(r"[A-Za-z0-9._@:+/-]+\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def word(value: object) -> str:
+    """A value that stands bare in any format: a name, path, number or size of plain characters only."""
+    text = str(value)
+    if not _WORD.match(text):
+        raise ValueError(f"{text!r} cannot stand unquoted in a configuration file")
+    return text
+
+
+def nginx(value: object) -> str:
+    """A quoted string of nginx. A `$` would start a variable and cannot be escaped there (nginx: ngx_http_script.c)."""
+    text = str(value)
+    if "$" in text or _CONTROL.search(text):
+        raise ValueError(f"{text!r} cannot stand literally in an nginx configuration")
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def ini(value: object) -> str:
+    """A quoted string of php-fpm's configuration, whose scanner expands `${…}` and treats backslashes in its own way."""
+    text = str(value)
+    if re.search(r'["\\$]', text) or _CONTROL.search(text):
+        raise ValueError(f"{text!r} cannot stand literally in a PHP configuration")
+    return f'"{text}"'
+
+
+def unit_text(value: object) -> str:
+    """Free text of a unit file, such as a description: `%` doubled; a backslash could continue the line."""
+    text = str(value)
+    if "\\" in text or _CONTROL.search(text):
+        raise ValueError(f"{text!r} cannot stand literally in a unit file")
+    return text.replace("%", "%%")
+
+
+def dotenv(value: object) -> str:
+    r"""A double-quoted value of a `.env` file, with `\`, `"` and `$` escaped by a backslash.
+
+    phpdotenv (Laravel), Symfony's Dotenv and systemd's `EnvironmentFile=` read it back exactly. PHP's
+    `parse_ini_file` does too except for `$`, before which it keeps the backslash. It is not meant for a shell:
+    a backtick is left as it is, because phpdotenv refuses an escape there. Raises ValueError for a line break or NUL.
+    """
+    text = str(value)
+    if re.search(r"[\x00\r\n]", text):
+        raise ValueError("a value of a .env file cannot hold a line break or NUL")
+    return '"' + re.sub(r'([\\"$])', r"\\\1", text) + '"'
+
+
+def shell(value: object) -> str:
+    """One word of a POSIX shell."""
+    text = str(value)
+    if _CONTROL.search(text):
+        raise ValueError(f"{text!r} cannot stand in a shell command")
+    return shlex.quote(text)
+
+
+FILTERS = {
+    "word": word,
+    "nginx": nginx,
+    "ini": ini,
+    "unit_text": unit_text,
+    "dotenv": dotenv,
+    "shell": shell,
+}
+"""Names under which the templates know these."""

@@ -1,0 +1,48 @@
+"""PHP of one site: a php-fpm master of its own, run by a unit of its own as the site's user."""
+
+from __future__ import annotations
+
+from reconciler.blueprint import steps
+from reconciler.blueprint.model import Body, Step
+from reconciler.blueprint.places import Places, body_limit, request_seconds
+from reconciler.blueprint.templates import Templates
+from reconciler.desired.kinds import Site
+
+
+def configuration(site: Site, places: Places, templates: Templates) -> tuple[Step, ...]:
+    """The files: php-fpm's configuration, the unit and the rotation of PHP's log."""
+    spec, platform = site.spec, places.platform
+    binary = platform.php.binary_of(spec.php_version)
+    values = {
+        "places": places,
+        "php": spec.php,
+        "binary": binary,
+        "web_user": platform.nginx.user,
+        "mariadb_socket": platform.mariadb.socket,
+        "body_limit": body_limit(spec.php.upload_max_filesize),
+        "request_seconds": request_seconds(spec.php.max_execution_time),
+    }
+    return (
+        steps.file(
+            places.fpm_config,
+            Body.of(templates.render("php-fpm/site.conf.j2", values)),
+            validate={
+                "type": "php_fpm",
+                "binary": binary,
+                "config": places.fpm_config,
+                "user": places.user,
+            },
+        ),
+        steps.file(places.unit_file, Body.of(templates.render("systemd/panel-fpm.service.j2", values))),
+        steps.file(places.logrotate, Body.of(templates.render("logrotate/site.j2", values))),
+    )
+
+
+def unit(site: Site, places: Places) -> Step:
+    """The running unit. A changed configuration is reloaded without losing a request; a changed unit restarts."""
+    return steps.unit(
+        places.unit,
+        running=site.spec.state == "active",
+        reload_on=(f"file:{places.fpm_config}",),
+        restart_on=(f"file:{places.unit_file}",),
+    )

@@ -1,0 +1,132 @@
+"""Where the things of one site are on its node, and the numbers that PHP and the web server must agree on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from reconciler.desired.kinds import Site
+from reconciler.platforms import Platform
+
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
+_SIZE = re.compile(r"([1-9][0-9]{0,6})([KMG])\Z")
+_KIB = {"K": 1, "M": 1024, "G": 1024 * 1024}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Names and absolute paths of one site; `user` is its system user and group."""
+
+    site: str
+    user: str
+    domain: str
+    platform: Platform
+    document_root: str
+
+    @staticmethod
+    def of(site: Site, user: str, platform: Platform) -> Places:
+        """The places of `site`. Raises ValueError for a system user that is not a plain account name."""
+        if not _ACCOUNT.match(user):
+            raise ValueError(f"{site.address}: {user!r} is not a system user's name")
+        below = site.spec.document_root or ("public" if site.spec.app_type == "laravel" else "")
+        # `./web` and `web//` are accepted by the manifest and mean the same folder
+        parts = [p for p in below.split("/") if p not in ("", ".")]
+        root = "/".join(["/home", user, "public_html", *parts])
+        return Places(site.name, user, site.spec.domain, platform, root)
+
+    @property
+    def home(self) -> str:
+        """Home of the system user."""
+        return f"/home/{self.user}"
+
+    @property
+    def public(self) -> str:
+        """The folder of the application."""
+        return f"{self.home}/public_html"
+
+    @property
+    def served_folders(self) -> tuple[str, ...]:
+        """The folders between `public` and the document root, outermost first, and the document root itself."""
+        below = (
+            self.document_root[len(self.public) + 1 :].split("/") if self.document_root != self.public else []
+        )
+        return tuple("/".join([self.public, *below[: n + 1]]) for n in range(len(below)))
+
+    @property
+    def env(self) -> str:
+        """The `.env` file, outside everything that is served."""
+        return f"{self.home}/.env"
+
+    @property
+    def temporary(self) -> str:
+        """Uploads in progress and other temporary files."""
+        return f"{self.home}/tmp"  # noqa: S108 - a folder of the site alone
+
+    @property
+    def sessions(self) -> str:
+        """PHP's session files."""
+        return f"{self.home}/sessions"
+
+    @property
+    def logs(self) -> str:
+        """PHP's error log."""
+        return f"{self.home}/logs"
+
+    @property
+    def fpm_config(self) -> str:
+        """Configuration of the site's own php-fpm."""
+        return f"/etc/panel/fpm/{self.site}.conf"
+
+    @property
+    def runtime(self) -> str:
+        """The folder systemd makes for the socket."""
+        return f"/run/panel-fpm/{self.site}"
+
+    @property
+    def socket(self) -> str:
+        """Where the web server reaches php-fpm."""
+        return f"{self.runtime}/php.sock"
+
+    @property
+    def unit(self) -> str:
+        """The unit that runs the site's php-fpm."""
+        return f"panel-fpm-{self.site}.service"
+
+    @property
+    def unit_file(self) -> str:
+        """Its unit file."""
+        return f"/etc/systemd/system/{self.unit}"
+
+    @property
+    def logrotate(self) -> str:
+        """Rotation of the logs in the home."""
+        return f"/etc/logrotate.d/panel-{self.site}"
+
+    @property
+    def vhost(self) -> str:
+        """The virtual host's file."""
+        return self.platform.nginx.site_file.format(site=self.site, domain=self.domain)
+
+    @property
+    def vhost_link(self) -> str:
+        """The symlink that switches it on, or an empty text where files are simply included."""
+        return self.platform.nginx.enabled_link.format(site=self.site, domain=self.domain)
+
+    @property
+    def vhost_link_target(self) -> str:
+        """What that symlink points at."""
+        return self.platform.nginx.enabled_target.format(site=self.site, domain=self.domain)
+
+
+def body_limit(upload: str) -> str:
+    """Largest request body, in MiB (`17M`), for files up to `upload` (`16M`): the form around a file needs room too."""
+    match = _SIZE.match(upload)
+    if match is None:
+        raise ValueError(f"{upload!r} is not a size such as 16M")
+    kib = int(match[1]) * _KIB[match[2]]
+    return f"{-(-kib // 1024) + 1}M"
+
+
+def request_seconds(max_execution_time: int) -> int:
+    """How long one request may take by the wall clock: PHP's own limit counts only time spent computing."""
+    return max_execution_time + 30

@@ -1,0 +1,98 @@
+"""All sections of a node, in the order of application, and the bundle made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from reconciler.blueprint import database, server, site
+from reconciler.blueprint.model import Bundle, Section
+from reconciler.blueprint.templates import Templates, shipped
+from reconciler.desired.fleet import Fleet, Key
+from reconciler.desired.kinds import Database, Kind, Server, Site
+from reconciler.kit.secret import MASK, Secret
+from reconciler.platforms import for_os
+
+SecretSource = Callable[[Key, str], Secret]
+"""Gives a resource's secret by the name of its field: `(Key(Kind.DATABASE, "shop-db"), "password")`."""
+
+Identities = Mapping[Key, Mapping[str, str]]
+"""What was allocated to resources: `{Key(Kind.SITE, "shop"): {"system_user": "web1"}}`."""
+
+
+def masked(key: Key, field: str) -> Secret:
+    """The secret source of plans: every secret is `•••`.
+
+    Steps rendered with it are the *plan form*: they hold no secret, are the same every time, and differ from the
+    real ones only in the digests and sizes of secret bodies.
+    """
+    return Secret(MASK)
+
+
+def sections(
+    server_: Server,
+    fleet: Fleet,
+    identities: Identities,
+    secrets: SecretSource,
+    *,
+    templates: Templates | None = None,
+) -> tuple[Section, ...]:
+    """The sections of a server's node: its own, then its databases', then its sites', each kind by name.
+
+    `identities` must hold the system user of every site of the server. Raises ValueError when it does not, or when
+    a value cannot stand in the configuration file it is meant for.
+    """
+    templates = templates or shipped()
+    platform = for_os(server_.spec.os.value)
+    passwords = {
+        found.name: secrets(Key(Kind.DATABASE, found.name), "password")
+        for found in fleet.databases(server_.name)
+    }
+    of_site: dict[str, list[tuple[Database, Secret]]] = {}
+    made = [server.section(server_, platform, templates)]
+    for found in fleet.databases(server_.name):
+        made.append(database.section(found, passwords[found.name]))
+        if found.spec.site is not None:
+            of_site.setdefault(found.spec.site, []).append((found, passwords[found.name]))
+    made += [
+        site.section(found, _system_user(found, identities), of_site.get(found.name, ()), platform, templates)
+        for found in fleet.sites(server_.name)
+    ]
+    return tuple(made)
+
+
+def _system_user(found: Site, identities: Identities) -> str:
+    user = identities.get(Key(Kind.SITE, found.name), {}).get("system_user")
+    if user is None:
+        raise ValueError(f"{found.address} has no system user yet")
+    return user
+
+
+def bundle(
+    server_: Server,
+    fleet: Fleet,
+    identities: Identities,
+    secrets: SecretSource,
+    *,
+    removals: Sequence[Section] = (),
+    templates: Templates | None = None,
+) -> Bundle:
+    """The bundle of a server's node. Raises as `sections`.
+
+    `removals` are sections of undoing steps (`reconciler.blueprint.removals`) under the addresses of their resources.
+    Those of a resource that stays run before its other steps; those of a resource that goes run after the server's
+    section, in the order given. A removal of something that another section now has is left out: when a domain
+    moves from one site to another, so does its virtual host.
+    """
+    wanted = sections(server_, fleet, identities, secrets, templates=templates)
+    present = {step.key for section in wanted for step in section.steps}
+    undo = [
+        replace(section, steps=tuple(step for step in section.steps if step.key not in present))
+        for section in removals
+    ]
+    staying = {section.id for section in wanted}
+    first = {section.id: section.steps for section in undo if section.id in staying}
+    gone = [section for section in undo if section.id not in staying and section.steps]
+    merged = [replace(section, steps=(*first.get(section.id, ()), *section.steps)) for section in wanted]
+    platform = for_os(server_.spec.os.value)
+    return Bundle(server_.name, platform.package_manager, (merged[0], *gone, *merged[1:]))

@@ -1,0 +1,93 @@
+"""A Server's section: repositories, packages, the web server's and the databases' base configuration, their units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.blueprint import steps
+from reconciler.blueprint.model import Body, Section, Step
+from reconciler.blueprint.templates import Templates
+from reconciler.desired.kinds import Server
+from reconciler.platforms import Platform
+
+PANEL = "/etc/panel"
+FPM = "/etc/panel/fpm"
+LOGS = "/var/log/panel"
+
+
+def section(server: Server, platform: Platform, templates: Templates) -> Section:
+    """The section of `server`, on which every other section of the node depends."""
+    return Section(server.address, tuple(_steps(server, platform, templates)))
+
+
+def _steps(server: Server, platform: Platform, templates: Templates) -> Iterator[Step]:
+    spec = server.spec
+    if spec.software.php:
+        for repository in platform.php_repositories:
+            yield steps.repository(repository.package, repository.url)
+    for name in _packages(server, platform):
+        yield steps.package(name)
+    if spec.hostname is not None:
+        yield steps.hostname(spec.hostname)
+    yield steps.directory(PANEL)
+    yield steps.directory(FPM)
+    yield steps.directory(LOGS, mode="0750")
+    yield from _nginx(platform, templates)
+    if platform.php.started_by_package:
+        # one master for all sites is what we replace by one a site
+        for version in sorted(spec.software.php):
+            yield steps.unit(platform.php.unit_of(version), running=False)
+    if "mariadb" in spec.database_engines:
+        yield from _mariadb(platform, templates)
+    if "postgresql" in spec.database_engines:
+        yield from _postgresql(platform, templates)
+
+
+def _packages(server: Server, platform: Platform) -> list[str]:
+    spec = server.spec
+    names = [*platform.packages, platform.nginx.package]
+    for version in sorted(spec.software.php):
+        names += platform.php.packages_of(version)
+    if "mariadb" in spec.database_engines:
+        names.append(platform.mariadb.package)
+    if "postgresql" in spec.database_engines:
+        names.append(platform.postgresql.package)
+    return list(dict.fromkeys(names))
+
+
+def _nginx(platform: Platform, templates: Templates) -> Iterator[Step]:
+    nginx = platform.nginx
+    # conf.d is read in the order of names, and the first server that says default_server answers for unknown hosts
+    yield steps.file(
+        f"{nginx.include}/00-panel-default.conf",
+        Body.of(templates.render("nginx/default.conf.j2", {})),
+        validate={"type": "nginx"},
+    )
+    for path in nginx.unwanted:
+        yield steps.no_symlink(path)
+    # by prefix, so that this section stays as it is when sites come and go
+    yield steps.unit(nginx.unit, reload_on=("file:/etc/nginx/*", "symlink:/etc/nginx/*"))
+
+
+def _mariadb(platform: Platform, templates: Templates) -> Iterator[Step]:
+    mariadb = platform.mariadb
+    init = f"{PANEL}/mariadb-init.sql" if mariadb.open_root else ""
+    watched = [f"file:{mariadb.config}"]
+    if init:
+        yield steps.file(init, Body.of(templates.render("mariadb/init.sql.j2", {})))
+        watched.append(f"file:{init}")
+    yield steps.file(mariadb.config, Body.of(templates.render("mariadb/panel.cnf.j2", {"init": init})))
+    yield steps.unit(mariadb.unit, restart_on=watched)
+
+
+def _postgresql(platform: Platform, templates: Templates) -> Iterator[Step]:
+    postgresql = platform.postgresql
+    yield Step("postgresql_cluster", "main", {"data": postgresql.data, "setup": postgresql.setup})
+    yield steps.file(
+        postgresql.hba,
+        Body.of(templates.render("postgresql/pg_hba.conf.j2", {})),
+        owner="postgres",
+        group="postgres",
+        mode=postgresql.hba_mode,
+    )
+    yield steps.unit(postgresql.unit, reload_on=(f"file:{postgresql.hba}",))

@@ -1,0 +1,67 @@
+"""A Site's section: system user, folders, `.env`, PHP and the virtual host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from reconciler.blueprint import env, php, steps, web
+from reconciler.blueprint.model import Section, Step
+from reconciler.blueprint.places import Places
+from reconciler.blueprint.templates import Templates
+from reconciler.desired.kinds import Database, Site
+from reconciler.kit.secret import Secret
+from reconciler.platforms import Platform
+
+
+def section(
+    site: Site,
+    user: str,
+    databases: Sequence[tuple[Database, Secret]],
+    platform: Platform,
+    templates: Templates,
+) -> Section:
+    """The section of `site`; needs its server's and its databases', whose logins its `.env` holds.
+
+    `user` is the system user allocated to the site. Raises ValueError when it is not a plain account name.
+    """
+    places = Places.of(site, user, platform)
+    needs = (f"Server/{site.spec.server}", *(database.address for database, _ in databases))
+    return Section(site.address, tuple(_steps(site, places, databases, templates)), needs)
+
+
+def _steps(
+    site: Site, places: Places, databases: Sequence[tuple[Database, Secret]], templates: Templates
+) -> Iterator[Step]:
+    yield steps.user(
+        places.user,
+        home=places.home,
+        # The web server's group may walk through, the other sites' users may not.
+        home_mode="0710",
+        home_group=places.platform.nginx.group,
+        shell=places.platform.nologin,
+        comment=f"site {site.name}",
+    )
+    yield from _folders(places)
+    yield steps.file(
+        places.env,
+        env.body(site, databases, places.platform, templates),
+        owner=places.user,
+        group=places.user,
+        mode="0600",
+    )
+    if site.spec.app_type == "laravel":
+        # Laravel looks for .env in the application's folder; links of the site's own user are followed by PHP only
+        yield steps.symlink(f"{places.public}/.env", "../.env")
+    yield web.welcome(places, templates)
+    yield from php.configuration(site, places, templates)
+    yield php.unit(site, places)
+    yield from web.virtual_host(site, places, templates)
+
+
+def _folders(places: Places) -> Iterator[Step]:
+    public = (places.public, *places.served_folders, f"{places.home}/storage")
+    private = (places.temporary, places.sessions, places.logs)
+    for path in public:
+        yield steps.directory(path, owner=places.user, group=places.user, mode="0755")
+    for path in private:
+        yield steps.directory(path, owner=places.user, group=places.user, mode="0700")

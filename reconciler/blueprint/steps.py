@@ -1,0 +1,99 @@
+"""Makers of steps, one a type: what docs/protocol.md says in fields, said in arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reconciler.blueprint.model import Body, Step
+from reconciler.kit.canonical import Json
+
+ROOT = "root"
+
+
+def package(name: str) -> Step:
+    """A package that must be installed."""
+    return Step("package", name, {"name": name})
+
+
+def repository(name: str, url: str) -> Step:
+    """A package that brings a repository; `url` is where it is when no enabled repository offers it."""
+    return Step("repository", name, {"package": name, "url": url})
+
+
+def hostname(name: str) -> Step:
+    """The static host name."""
+    return Step("hostname", "node", {"name": name})
+
+
+def user(name: str, *, home: str, home_mode: str, home_group: str, shell: str, comment: str) -> Step:
+    """A system user with a group of the same name."""
+    return Step(
+        "user",
+        name,
+        {
+            "name": name,
+            "home": home,
+            "home_mode": home_mode,
+            "home_group": home_group,
+            "shell": shell,
+            "groups": [],
+            "comment": comment,
+        },
+    )
+
+
+def directory(path: str, *, owner: str = ROOT, group: str = ROOT, mode: str = "0755") -> Step:
+    """A folder; its parent must be there."""
+    return Step("directory", path, {"path": path, "owner": owner, "group": group, "mode": mode})
+
+
+def file(
+    path: str,
+    body: Body,
+    *,
+    owner: str = ROOT,
+    group: str = ROOT,
+    mode: str = "0644",
+    once: bool = False,
+    validate: Mapping[str, Json] | None = None,
+) -> Step:
+    """A file with this body. With `once` it is only ever created; `validate` is a Validator of docs/protocol.md."""
+    params: dict[str, Json] = {
+        "path": path,
+        "owner": owner,
+        "group": group,
+        "mode": mode,
+        "sha256": body.sha256,
+        "size": body.size,
+        "secret": body.secret,
+        "once": once,
+    }
+    if validate is not None:
+        params["validate"] = validate
+    return Step("file", path, params, body)
+
+
+def symlink(path: str, target: str) -> Step:
+    """A symbolic link."""
+    return Step("symlink", path, {"path": path, "target": target})
+
+
+def no_symlink(path: str) -> Step:
+    """A symbolic link of the distribution that must not be there."""
+    return Step("symlink", path, {"path": path, "state": "absent"})
+
+
+def unit(
+    name: str,
+    *,
+    running: bool = True,
+    reload_on: Sequence[str] = (),
+    restart_on: Sequence[str] = (),
+) -> Step:
+    """A unit that runs and is enabled, or is stopped and disabled. The keys may end in `*` for a prefix."""
+    params: dict[str, Json] = {"name": name, "active": running, "enabled": running}
+    if running and reload_on:  # systemd refuses to reload what does not run
+        params["reload_on"] = list(reload_on)
+    if running and restart_on:
+        params["restart_on"] = list(restart_on)
+    return Step("unit", name, params)

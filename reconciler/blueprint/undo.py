@@ -1,0 +1,65 @@
+"""Steps that undo steps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from reconciler.blueprint.model import Step
+from reconciler.kit.canonical import Json
+
+_NEVER = frozenset({"package", "repository", "hostname", "postgresql_cluster"})
+"""Types that stay: what is installed may be used by others, and a cluster is full of data."""
+
+_IDENTITY = {
+    "group": ("name",),
+    "user": ("name", "home"),
+    "directory": ("path",),
+    "file": ("path",),
+    "symlink": ("path",),
+    "unit": ("name",),
+    "mariadb_database": ("name",),
+    "mariadb_user": ("name", "host"),
+    "mariadb_grant": ("database", "user", "host"),
+    "postgresql_role": ("name",),
+    "postgresql_database": ("name",),
+    "postgresql_grant": ("database", "role"),
+}
+"""The fields that tell what is meant; the others say how it should be, which no longer matters."""
+
+_REPLACED = "pg_hba.conf"
+"""A file that the distribution brought and the server cannot start without."""
+
+
+def removals(before: Sequence[Step], keep: Collection[str]) -> tuple[Step, ...]:
+    """The steps that undo `before`, last first, but for those whose keys are in `keep`.
+
+    A removed user takes its home along (the agent archives it), so nothing below it is removed one by one; in the
+    home of a user that stays, folders and files that were placed once belong to the site and are left. Databases,
+    their users and grants are dropped like anything else: leave their steps out of `before` to retain them.
+    """
+    gone = [step for step in before if step.key not in keep and _undoable(step)]
+    homes = {str(step.params["home"]): step.key not in keep for step in before if step.type == "user"}
+    return tuple(_absent(step) for step in reversed(gone) if not _left_in_home(step, homes))
+
+
+def _undoable(step: Step) -> bool:
+    if step.type in _NEVER or step.params.get("state") == "absent":
+        return False
+    if step.type == "unit":
+        return step.params.get("active") is not False or step.params.get("enabled") is not False
+    return not (step.type == "file" and step.target.endswith(f"/{_REPLACED}"))
+
+
+def _left_in_home(step: Step, homes: dict[str, bool]) -> bool:
+    if step.type not in ("file", "directory", "symlink"):
+        return False
+    for home, user_goes in homes.items():
+        if step.target.startswith(f"{home}/"):
+            return user_goes or step.type == "directory" or step.params.get("once") is True
+    return False
+
+
+def _absent(step: Step) -> Step:
+    params: dict[str, Json] = {name: step.params[name] for name in _IDENTITY[step.type]}
+    params["state"] = "absent"
+    return Step(step.type, step.target, params)

@@ -1,0 +1,102 @@
+"""Steps in words for people: what a step is, and what a change of it may cost. Bodies never appear."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+
+from reconciler.blueprint.model import Step
+
+_DATA = frozenset({"mariadb_database", "postgresql_database", "user"})
+_FPM_CONFIG = re.compile(r"/etc/panel/fpm/(?P<site>[^/]+)\.conf\Z")
+_FPM_UNIT_FILE = re.compile(r"/etc/systemd/system/(?P<unit>panel-fpm-[^/]+\.service)\Z")
+
+
+def describe(step: Step) -> str:
+    """A fragment of a sentence: `file /etc/nginx/conf.d/panel-shop.conf (0644 root:root)`, `MariaDB database shop`."""
+    params, name = step.params, step.target
+    if params.get("state") == "absent" and step.type in ("file", "directory", "symlink", "user", "unit"):
+        return {"user": "system user", "symlink": "symbolic link"}.get(step.type, step.type) + f" {name}"
+    match step.type:
+        case "package" | "hostname" | "group":
+            words = f"{step.type} {params['name']}"
+        case "repository":
+            words = f"package repository {name}"
+        case "user":
+            words = f"system user {name} with home {params['home']}"
+        case "directory" | "file":
+            once = ", only if there is none" if params.get("once") else ""
+            words = f"{step.type} {name} ({params['mode']} {params['owner']}:{params['group']}{once})"
+        case "symlink":
+            words = f"symbolic link {name} to {params['target']}"
+        case "unit":
+            words = f"unit {name}{_unit_state(step)}"
+        case "postgresql_cluster":
+            words = f"PostgreSQL cluster in {params['data']}"
+        case _:
+            words = _describe_database(step)
+    return words
+
+
+def _unit_state(step: Step) -> str:
+    words = {"active": ("stopped", "running"), "enabled": ("disabled", "enabled")}
+    flags = ((pair, _flag(step, field)) for field, pair in words.items())
+    states = [pair[flag] for pair, flag in flags if flag is not None]
+    return f" ({', '.join(states)})" if states else ""
+
+
+def _flag(step: Step, field: str) -> bool | None:
+    value = step.params.get(field)
+    return value if isinstance(value, bool) else None
+
+
+def _describe_database(step: Step) -> str:
+    params = step.params
+    engine, _, what = step.type.partition("_")
+    product = {"mariadb": "MariaDB", "postgresql": "PostgreSQL"}.get(engine)
+    if product is None:
+        return f"{step.type} {step.target}"
+    if what == "grant":
+        login = params.get("user", params.get("role"))
+        granted = params.get("privileges")
+        rights = ", ".join(map(str, granted)) if isinstance(granted, list | tuple) else "rights"
+        return f"{product} grant of {rights} on {params['database']} to {login}"
+    owner = f" owned by {params['owner']}" if "owner" in params else ""
+    return f"{product} {what} {step.target}{owner}"
+
+
+def risks(changed: Iterable[Step]) -> frozenset[str]:
+    """What applying the changed steps of a resource may cost, as `<risk> <what>`.
+
+    The first word is `reload`, `restart` (both of a unit; a restart is a short downtime of what it serves),
+    `downtime` (the unit is stopped) or `data-loss` (a database or a home is removed; the agent archives it first).
+    A unit whose own step is among `changed` is being started, so nothing that it serves is disturbed.
+    """
+    steps = tuple(changed)
+    own = {step.target for step in steps if step.type == "unit"}
+    found: set[str] = set()
+    for step in steps:
+        found |= _risks_of(step, own)
+    # a restart swallows the reload of the same unit
+    return frozenset(w for w in found if not (w.startswith("reload ") and f"restart {w[7:]}" in found))
+
+
+def _risks_of(step: Step, own: Collection[str]) -> set[str]:
+    absent = step.params.get("state") == "absent"
+    if step.type == "unit":
+        return {f"downtime {step.target}"} if absent or _flag(step, "active") is False else set()
+    if step.type in _DATA:
+        return {f"data-loss {step.key}"} if absent else set()
+    if step.type not in ("file", "symlink"):
+        return set()
+    if step.target.startswith("/etc/nginx/"):
+        return {"reload nginx.service"}
+    if (match := _FPM_CONFIG.match(step.target)) and f"panel-fpm-{match['site']}.service" not in own:
+        return {f"reload panel-fpm-{match['site']}.service"}
+    if (match := _FPM_UNIT_FILE.match(step.target)) and match["unit"] not in own:
+        return {f"restart {match['unit']}"}
+    if step.target.endswith("/pg_hba.conf") and "postgresql.service" not in own:
+        return {"reload postgresql.service"}
+    if step.target.startswith(("/etc/my.cnf.d/", "/etc/mysql/")) and "mariadb.service" not in own:
+        return {"restart mariadb.service"}
+    return set()
