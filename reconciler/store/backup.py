@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from reconciler.errors import StoreDamaged, StoreFault
+from reconciler.store.connections import peek
 from reconciler.store.faults import translated
 
 
@@ -27,7 +28,7 @@ def copy(source: Path, target: Path, *, replace: bool = False) -> None:
     try:
         with (
             translated(draft),
-            closing(_reading(source)) as reading,
+            closing(peek(source)) as reading,
             closing(sqlite3.connect(draft, isolation_level=None)) as writing,
         ):
             reading.backup(writing)
@@ -43,7 +44,7 @@ def copy(source: Path, target: Path, *, replace: bool = False) -> None:
 
 def verify(path: Path) -> None:
     """Reads the whole database at `path`. StoreDamaged with SQLite's first finding when it is not sound."""
-    with translated(path), closing(_reading(path)) as connection:
+    with translated(path), closing(peek(path)) as connection:
         finding = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         dangling = connection.execute("PRAGMA foreign_key_check").fetchone()
     if finding != "ok":
@@ -52,11 +53,6 @@ def verify(path: Path) -> None:
         raise StoreDamaged(
             f"{path} is damaged: {dangling[0]} refers to rows that are gone", hint="use an older backup"
         )
-
-
-def _reading(path: Path) -> sqlite3.Connection:
-    # not `connect`, which would turn a backup that lies somewhere into a database in WAL mode
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
 
 
 def _sync(path: Path) -> None:

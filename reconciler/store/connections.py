@@ -52,6 +52,11 @@ def connect(path: Path, *, busy_ms: int = 5000, query_only: bool = False) -> sql
     return connection
 
 
+def peek(path: Path) -> sqlite3.Connection:
+    """A read-only connection that leaves the file as it is, also its journal mode; for files not known to be ours."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+
+
 def engine(path: Path, begin: str, **options: Any) -> sa.Engine:
     """An engine whose transactions open with the statement `begin`.
 

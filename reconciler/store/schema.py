@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from reconciler.errors import StoreDamaged
 from reconciler.store.backup import copy
-from reconciler.store.connections import connect, engine
+from reconciler.store.connections import engine, peek
 from reconciler.store.faults import translated
 
 APPLICATION_ID = 0x52434E4C
@@ -27,7 +27,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 def revision_of(path: Path) -> str:
     """The schema revision of the database at `path`. StoreDamaged when it is not one of ours, or newer than we are."""
-    with closing(connect(path)) as connection, translated(path):
+    with translated(path), closing(peek(path)) as connection:
         return _revision(connection, path)
 
 
@@ -36,10 +36,10 @@ def ensure(path: Path) -> None:
     found = revision_of(path)
     if found != HEAD:
         copy(path, path.with_name(f"{path.name}.before-{HEAD}"), replace=True)
-        migrate(path)
+        migrate(path, scripts=MIGRATIONS, head=HEAD)
 
 
-def migrate(path: Path, *, scripts: Path = MIGRATIONS, head: str = HEAD) -> None:
+def migrate(path: Path, *, scripts: Path, head: str) -> None:
     """Runs the migrations in `scripts` up to `head` in one transaction: all of them or none.
 
     StoreDamaged when a foreign key would point nowhere afterwards.
@@ -72,7 +72,7 @@ def create(path: Path, fill: Callable[[sa.Connection], None]) -> None:
     _remove(draft)
     os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     try:
-        migrate(draft)
+        migrate(draft, scripts=MIGRATIONS, head=HEAD)
         with engine(draft, "BEGIN IMMEDIATE", poolclass=sa.NullPool).begin() as connection:
             fill(connection)
         path.hardlink_to(draft)

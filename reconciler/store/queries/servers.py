@@ -40,11 +40,11 @@ class Server:
 
 @dataclass(frozen=True)
 class ServerFields:
-    """What a manifest says about a server; `ssh_key_id` is the id of a recorded key."""
+    """What a manifest says about a server; `ssh_key_id` is the id of a recorded key, `hostname` empty if left alone."""
 
     ip_address: str
-    hostname: str
     os_version: OsVersion
+    hostname: str = ""
     web_server: WebServer = "nginx"
     port: int = 22
     ssh_key_id: str | None = None

@@ -15,7 +15,7 @@ from reconciler.store.words import AppType, SiteStatus
 
 @dataclass(frozen=True)
 class Site:
-    """`php_version` is None for sites without PHP; `mcs_id` numbers the pair of categories, unique on its server."""
+    """`document_root` is relative to public_html; `mcs_id` numbers the pair of categories, unique on its server."""
 
     id: str
     server_id: str
@@ -23,7 +23,7 @@ class Site:
     domain: str
     document_root: str
     system_user: str
-    php_version: str | None
+    php_version: str
     app_type: AppType
     status: SiteStatus
     mcs_id: int | None
@@ -39,8 +39,8 @@ class SiteFields:
     domain: str
     document_root: str
     system_user: str
+    php_version: str
     app_type: AppType = "generic"
-    php_version: str | None = None
     mcs_id: int | None = None
 
 

@@ -248,15 +248,13 @@ def _sites() -> None:
         sa.Column("domain", sa.Text, nullable=False),
         sa.Column("document_root", sa.Text, nullable=False),
         sa.Column("system_user", sa.Text, nullable=False),
-        sa.Column("php_version", sa.Text, nullable=True),
+        sa.Column("php_version", sa.Text, nullable=False),
         sa.Column("app_type", sa.Text, nullable=False),
         sa.Column("status", sa.Text, server_default="creating", nullable=False),
         sa.Column("mcs_id", sa.Integer, nullable=True),
         sa.Column("created_at", sa.Text, nullable=False),
         sa.Column("updated_at", sa.Text, nullable=False),
-        sa.CheckConstraint(
-            "app_type IN ('wordpress', 'laravel', 'generic', 'static', 'proxy')", name="ck_sites_app_type"
-        ),
+        sa.CheckConstraint("app_type IN ('wordpress', 'laravel', 'generic')", name="ck_sites_app_type"),
         sa.CheckConstraint("status IN ('creating', 'active', 'suspended', 'error')", name="ck_sites_status"),
         sa.ForeignKeyConstraint(["server_id"], ["servers.id"], name="fk_sites_server_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_sites"),

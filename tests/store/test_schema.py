@@ -1,0 +1,206 @@
+"""Migrations on a filled database, and databases that are not what they should be."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from reconciler.errors import SettingsFault, StoreDamaged
+from reconciler.secrets import Box
+from reconciler.store import Store, schema
+from reconciler.store.columns import metadata
+from reconciler.store.connections import engine
+from reconciler.store.queries import databases
+
+from .filled import PASSWORD, counts, fill
+
+REBUILD = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    for table in ("servers", "users", "sites", "ssh_keys", "deployments"):
+        with op.batch_alter_table(table, recreate="always") as batch:
+            batch.add_column(sa.Column("note", sa.Text, nullable=True))
+"""
+DANGLE = """
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.execute("UPDATE sites SET server_id = 'nowhere'")
+"""
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    """A copy of the migrations that a test may add to."""
+    folder = tmp_path / "migrations"
+    (folder / "versions").mkdir(parents=True)
+    for name in ("env.py", "versions/r0001_create.py"):
+        (folder / name).write_text((schema.MIGRATIONS / name).read_text())
+    return folder
+
+
+def described(connection: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
+    """The DDL of every object, its clauses in a fixed order."""
+    statement = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'"
+    return {
+        name: tuple(sorted(line.strip().rstrip(",") for line in sql.replace('"', "").splitlines()))
+        for name, sql in connection.execute(statement)
+    }
+
+
+def test_the_migrations_make_what_the_tables_say(path: Path, tmp_path: Path) -> None:
+    made = engine(tmp_path / "fresh.sqlite", "BEGIN IMMEDIATE", poolclass=sa.NullPool)
+    (tmp_path / "fresh.sqlite").touch()
+    with made.begin() as connection:
+        metadata.create_all(connection)
+    with (
+        closing(sqlite3.connect(path)) as migrated,
+        closing(sqlite3.connect(tmp_path / "fresh.sqlite")) as fresh,
+    ):
+        assert described(migrated) == described(fresh)
+        assert len(described(fresh)) > 30
+
+
+def test_the_known_revisions_are_the_ones_in_the_folder() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    found = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert tuple(reversed(found)) == schema.REVISIONS
+
+
+def test_rebuilding_tables_of_a_filled_database_keeps_every_row(path: Path, box: Box, scripts: Path) -> None:
+    with Store.open(path, box) as store:
+        ids = store.write(fill)
+        before = store.read(counts)
+    (scripts / "versions" / "r0002_rebuild.py").write_text(REBUILD)
+    schema.migrate(path, scripts=scripts, head="0002")
+    with closing(sqlite3.connect(path)) as connection:
+        after = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in before}
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0002",)
+        assert connection.execute("SELECT note, ssh_key_id FROM servers").fetchone() == (None, ids.key)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert after == before
+    assert min(after.values()) == 1
+
+
+def test_with_foreign_keys_on_the_same_rebuild_would_lose_rows(path: Path, box: Box) -> None:
+    with Store.open(path, box) as store:
+        store.write(fill)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("BEGIN")
+        connection.execute("PRAGMA foreign_keys = OFF")  # has no effect here, which is the trap
+        connection.execute("CREATE TABLE servers_2 AS SELECT * FROM servers")
+        connection.execute("DROP TABLE servers")
+        assert connection.execute("SELECT count(*) FROM sites").fetchone() == (0,)
+        connection.execute("ROLLBACK")
+
+
+def test_a_migration_that_would_leave_dangling_references_changes_nothing(
+    path: Path, box: Box, scripts: Path
+) -> None:
+    with Store.open(path, box) as store:
+        store.write(fill)
+    (scripts / "versions" / "r0002_dangle.py").write_text(DANGLE)
+    with pytest.raises(StoreDamaged, match="dangling references in sites; nothing was changed"):
+        schema.migrate(path, scripts=scripts, head="0002")
+    with Store.open(path, box) as store:
+        assert store.read(counts)["sites"] == 1
+
+
+def test_opening_an_older_database_migrates_it_after_a_backup(
+    path: Path, box: Box, scripts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(path, box) as store:
+        ids = store.write(fill)
+    (scripts / "versions" / "r0002_rebuild.py").write_text(REBUILD)
+    monkeypatch.setattr(schema, "MIGRATIONS", scripts)
+    monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002"))
+    monkeypatch.setattr(schema, "HEAD", "0002")
+    with Store.open(path, box) as store:
+        assert store.read(lambda tx: databases.password_of(tx, ids.database)).reveal() == PASSWORD
+    assert schema.revision_of(path) == "0002"
+    kept = path.with_name("state.sqlite.before-0002")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert schema.revision_of(kept) == "0001"
+
+
+def test_a_database_of_a_newer_version_is_left_alone(path: Path, box: Box) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreDamaged, match="schema revision 9999, this program knows up to 0001") as caught:
+        Store.open(path, box)
+    assert "newer version" in caught.value.hint
+
+
+def test_a_file_that_is_no_database_is_damaged(path: Path, box: Box) -> None:
+    path.write_bytes(b"once upon a time " * 1000)
+    with pytest.raises(StoreDamaged, match="file is not a database") as caught:
+        Store.open(path, box)
+    assert "reconciler restore" in caught.value.hint
+
+
+def test_an_empty_file_is_damaged_rather_than_a_new_database(path: Path, box: Box) -> None:
+    path.write_bytes(b"")
+    with pytest.raises(StoreDamaged, match="is empty"):
+        Store.open(path, box)
+
+
+def test_a_database_with_a_broken_page_is_damaged(path: Path, box: Box) -> None:
+    with Store.open(path, box) as store:
+        store.write(fill)
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+    with pytest.raises(StoreDamaged, match="malformed"), Store.open(path, box) as store:
+        store.read(counts)
+
+
+def test_the_database_of_another_program_is_left_alone(path: Path, box: Box) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE recipes (id)")
+    before = path.read_bytes()
+    with pytest.raises(StoreDamaged, match="belongs to another program"):
+        Store.open(path, box)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_database_says_how_to_make_one(tmp_path: Path, box: Box) -> None:
+    with pytest.raises(SettingsFault, match="no database at") as caught:
+        Store.open(tmp_path / "state.sqlite", box)
+    assert "reconciler init" in caught.value.hint
+
+
+def test_a_symlink_is_not_opened_and_a_readable_file_is_closed_to_others(path: Path, box: Box) -> None:
+    link = path.with_name("link.sqlite")
+    link.symlink_to(path)
+    with pytest.raises(SettingsFault, match="not a plain file"):
+        Store.open(link, box)
+    path.chmod(0o644)
+    with Store.open(path, box) as store:
+        store.write(fill)
+        assert {file.stat().st_mode & 0o777 for file in path.parent.glob("state.sqlite*")} == {0o600}
+
+
+def test_creating_never_replaces_a_database(path: Path, box: Box) -> None:
+    with pytest.raises(FileExistsError):
+        Store.create(path, box)
+    assert not list(path.parent.glob(".state.sqlite*"))
