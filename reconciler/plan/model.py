@@ -57,8 +57,13 @@ class PlannedStep:
 class Change:
     """What happens to one resource, and why.
 
-    `reason` is a sentence for people, `reason_code` a stable word (`new`, `changed`, `removed`, `renamed`, `retry`,
-    `dependency`, `suspended`). `source` is the line that caused it. `identity` holds what the plan allocated.
+    `reason` is a sentence for people, `reason_code` a stable word (docs/plan.md lists them). `source` is the line that
+    caused it. `identity` holds what the plan allocated or what was recorded.
+
+    `before` and `after` are complete manifests, sensitive values included, because an apply is driven by them alone:
+    everything that shows a plan masks them with `reconciler.plan.masking`. `after` is what gets recorded; of a no-op it
+    is what stays recorded (None for a resource that is declared but cannot be created).
+    A change without steps touches no node: only its record changes.
     """
 
     key: Key
@@ -68,12 +73,21 @@ class Change:
     server: str | None = None
     previous: Key | None = None
     source: Source | None = None
-    before: Mapping[str, Json] | None = None
-    after: Mapping[str, Json] | None = None
+    before: Mapping[str, Json] | None = field(default=None, repr=False)
+    after: Mapping[str, Json] | None = field(default=None, repr=False)
     diffs: tuple[FieldDiff, ...] = ()
     risks: tuple[Risk, ...] = ()
     steps: tuple[PlannedStep, ...] = ()
     identity: Mapping[str, str] = field(default_factory=dict)
+    previous_server: str | None = None
+    """The server that the resource leaves; its `delete` steps belong there. None when it stays where it is."""
+    retained: bool = False
+    """Of a replacement: the old object stays on its node and is only forgotten."""
+
+    @property
+    def destroys(self) -> bool:
+        """Whether something on a node, or a record with its key, is removed for good."""
+        return self.action is Action.DELETE or (self.action is Action.REPLACE and not self.retained)
 
     @property
     def address(self) -> str:
@@ -96,13 +110,17 @@ class DriftItem:
 
 @dataclass(frozen=True)
 class Finding:
-    """A guard's word on the plan. `blocking` findings stop an apply until they are approved by `code`."""
+    """A guard's word on the plan. `blocking` findings stop an apply until they are approved by `code`.
+
+    One that is not `approvable` stops it until the manifests change.
+    """
 
     code: str
     message: str
     blocking: bool
     addresses: tuple[str, ...] = ()
     hint: str = ""
+    approvable: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,7 +128,8 @@ class Plan:
     """Everything an apply needs, and nothing secret.
 
     `base_commit` and `head_commit` name what was compared ("" for the empty state, `worktree` for uncommitted files);
-    `serial` and `lineage` the recorded state. `identity` is the digest of all of it but `created_at`.
+    `serial` and `lineage` the recorded state. Its identity (`reconciler.plan.identity`) is the digest of all of it but
+    `created_at`. "Nothing secret" means no password and no key; `env` values, in clear in git, are in `after`.
     """
 
     base_commit: str

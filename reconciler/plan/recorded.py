@@ -40,3 +40,5 @@ class Recorded:
     base_commit: str = ""
     next_site_number: Mapping[str, int] = field(default_factory=dict)
     """Server name to the number of its next system user; numbers are never used again."""
+    offline: bool = False
+    """The state comes from a commit, not from a database, so identities are placeholders."""

@@ -1,0 +1,29 @@
+"""Site: tied to its server. Deleting it archives the home first, so data stays on the node."""
+
+from __future__ import annotations
+
+from reconciler.plan.kinds.rules import ANY, KindRules
+from reconciler.plan.model import Risk
+
+RULES = KindRules(
+    replace=("server",),
+    risks={
+        ("server",): Risk.DOWNTIME,
+        ("domain",): Risk.RELOAD,
+        ("aliases",): Risk.RELOAD,
+        ("appType",): Risk.RELOAD,
+        ("documentRoot",): Risk.RELOAD,
+        # Another version is another php-fpm binary: the site's unit stops and starts.
+        ("phpVersion",): Risk.RESTART,
+        ("php",): Risk.RELOAD,
+        ("php", "uploadMaxFilesize"): Risk.RELOAD,
+        ("env",): Risk.NONE,
+        ("state",): Risk.DOWNTIME,
+    },
+    sensitive=(("env", ANY),),
+    references={"server": "Server"},
+    on_create=(Risk.RELOAD,),
+    on_delete=(Risk.DOWNTIME,),
+    # The new home is empty; the old one is archived on the server the site leaves.
+    on_replace=(Risk.DOWNTIME,),
+)
