@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 API_VERSION = "reconciler/v1"
+MOVED_FROM = "reconciler/moved-from"
+"""Annotation that names what the resource was called before."""
 
 
 class Kind(StrEnum):
@@ -35,16 +40,75 @@ class Model(BaseModel):
     )
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$")]
+@dataclass(frozen=True)
+class Means:
+    """Words for people about a type: what a value is called, its plural, and the rule that it keeps.
+
+    pydantic carries it along as metadata; messages, `explain` and the documentation take their words from it.
+    """
+
+    noun: str
+    rule: str = ""
+    plural: str = ""
+
+    @property
+    def many(self) -> str:
+        """The plural."""
+        return self.plural or f"{self.noun}s"
+
+
+_Item = TypeVar("_Item", bound=Hashable)
+
+
+def _distinct(values: tuple[_Item, ...]) -> tuple[_Item, ...]:
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise PydanticCustomError("listed_twice", "lists {value} twice", {"value": str(value)})
+    return values
+
+
+Distinct = AfterValidator(_distinct)
+"""Metadata of a tuple that holds no value twice."""
+
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""Text of one line without control characters, so that it cannot act on a terminal, a log or a file it is put in."""
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$"
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=NAME_PATTERN),
+    Means(
+        "name",
+        "1 to 48 lower-case letters, digits and hyphens, with a letter or digit at both ends, such as shop-1",
+    ),
+]
 """A DNS label of at most 48 characters: it becomes part of unit names and paths on nodes."""
 
-LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$")]
-LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
+LabelKey = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$"),
+    Means("key", "1 to 63 letters, digits, dots, slashes, hyphens and underscores"),
+]
+LabelValue = Annotated[
+    str,
+    StringConstraints(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$"),
+    Means("word", "at most 63 letters, digits, dots, hyphens and underscores"),
+]
+AnnotationValue = Annotated[
+    str,
+    StringConstraints(max_length=1024, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f-\x9f]*$"),
+    Means("text", "at most 1024 characters, without control characters", "texts"),
+]
 
 DomainName = Annotated[
     str,
     StringConstraints(
         max_length=253, pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+    ),
+    Means(
+        "domain name",
+        "a lower-case host name with a dot, such as shop.example.test; international names as xn--…",
     ),
 ]
 """A lower-case host name with at least one dot; international names in their `xn--` form."""
@@ -59,7 +123,7 @@ class Metadata(Model):
     labels: dict[LabelKey, LabelValue] = Field(
         default_factory=dict, description="Free words for selection by Defaults."
     )
-    annotations: dict[LabelKey, Annotated[str, StringConstraints(max_length=1024)]] = Field(
+    annotations: dict[LabelKey, AnnotationValue] = Field(
         default_factory=dict,
         description="Notes; `reconciler/moved-from: OLD-NAME` renames a resource without destroying it.",
     )
@@ -81,13 +145,13 @@ class Spec(Model):
 
 
 class Manifest(Model):
-    """One YAML document."""
+    """One YAML document. Its `spec` is a `Spec` in every kind but Defaults."""
 
     kind_name: ClassVar[Kind]
     api_version: Literal["reconciler/v1"] = Field(description="Always `reconciler/v1`.")
-    kind: str
-    metadata: Metadata
-    spec: Spec
+    kind: str = Field(description="The kind of the resource.")
+    metadata: Metadata = Field(description="Who the resource is.")
+    spec: Model = Field(description="What the resource should be.")
 
     @property
     def name(self) -> str:

@@ -6,15 +6,28 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from reconciler.desired.kinds.common import Kind, Manifest, Name, Spec
+from reconciler.desired.kinds.common import Distinct, Kind, Manifest, Means, Name, Spec
 
-Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
+Identifier = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,30}$"),
+    Means("identifier", "1 to 31 lower-case letters, digits and underscores, beginning with a letter"),
+]
 """At most 31 characters: safe unquoted in MariaDB and PostgreSQL alike."""
 
-Privilege = Literal[
-    "ALL", "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "INDEX", "REFERENCES", "TRIGGER",
-    "LOCK TABLES", "CREATE TEMPORARY TABLES", "CREATE VIEW", "SHOW VIEW", "EXECUTE", "EVENT",
-    "CONNECT", "TEMPORARY", "TRUNCATE",
+EnvPrefix = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,30}$"),
+    Means("prefix", "1 to 31 capital letters, digits and underscores, beginning with a letter", "prefixes"),
+]
+
+Privilege = Annotated[
+    Literal[
+        "ALL", "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "INDEX", "REFERENCES", "TRIGGER",
+        "LOCK TABLES", "CREATE TEMPORARY TABLES", "CREATE VIEW", "SHOW VIEW", "EXECUTE", "EVENT",
+        "CONNECT", "TEMPORARY", "TRUNCATE",
+    ],
+    Means("privilege"),
 ]  # fmt: skip
 
 
@@ -31,12 +44,12 @@ class DatabaseSpec(Spec):
     )
     name: Identifier = Field(description="Name of the database on the server; unique per server and engine.")
     username: Identifier = Field(description="Login of the database user; unique per server and engine.")
-    privileges: tuple[Privilege, ...] = Field(
+    privileges: Annotated[tuple[Privilege, ...], Distinct] = Field(
         default=("ALL",),
         min_length=1,
         description="Privileges of the user on this database; `ALL` stands alone.",
     )
-    env_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,30}$")] = Field(
+    env_prefix: EnvPrefix = Field(
         default="DB",
         description="Prefix of the variables in the site's `.env`: `DB` gives `DB_HOST`, `DB_DATABASE`, …",
     )
@@ -50,5 +63,5 @@ class Database(Manifest):
     """A database with its own user."""
 
     kind_name: ClassVar[Kind] = Kind.DATABASE
-    kind: Literal["Database"]
-    spec: DatabaseSpec
+    kind: Literal["Database"] = Field(description="Always `Database`.")
+    spec: DatabaseSpec = Field(description="The database: where it is, who uses it, what its user may do.")

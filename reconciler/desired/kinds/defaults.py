@@ -6,11 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from reconciler.desired.kinds.common import Kind, LabelKey, LabelValue, Manifest, Spec
+from reconciler.desired.kinds.common import Kind, LabelKey, LabelValue, Manifest, Means, Model
 
 
-class DefaultsSpec(Spec):
-    """Which resources get which values; a value in the resource's own manifest always wins."""
+class DefaultsSpec(Model):
+    """Which resources get which values; a value in the resource's own manifest always wins.
+
+    It is no `Spec`: there is nothing on a node to suspend, protect or delete."""
 
     applies_to: Literal["Server", "Site", "Database", "SSHKey", "User"] = Field(
         description="Kind that gets the values."
@@ -22,12 +24,14 @@ class DefaultsSpec(Spec):
         default=0,
         description="Of two Defaults that set one value, the higher priority wins; equal priorities are a problem.",
     )
-    values: dict[str, Any] = Field(description="Part of a `spec`; maps are merged key by key, lists replace.")
+    values: Annotated[dict[str, Any], Means("map of fields of that kind's spec")] = Field(
+        description="Part of a `spec`; maps are merged key by key, lists replace."
+    )
 
 
 class Defaults(Manifest):
     """Values for many resources."""
 
     kind_name: ClassVar[Kind] = Kind.DEFAULTS
-    kind: Literal["Defaults"]
-    spec: DefaultsSpec
+    kind: Literal["Defaults"] = Field(description="Always `Defaults`.")
+    spec: DefaultsSpec = Field(description="Which resources get which values.")

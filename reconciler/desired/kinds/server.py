@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from reconciler.desired.kinds.common import DomainName, Kind, Manifest, Model, Name, Spec
+from reconciler.desired.kinds.common import (
+    Distinct,
+    DomainName,
+    Kind,
+    Manifest,
+    Means,
+    Model,
+    Name,
+    Spec,
+)
 
 
 class Os(StrEnum):
@@ -25,18 +36,51 @@ class Os(StrEnum):
 
 
 def _ip(value: str) -> str:
+    # `ipaddress` takes any text after a `%` as the zone of an IPv6 address.
     try:
-        return str(ipaddress.ip_address(value))
+        address = ipaddress.ip_address("" if "%" in value else value)
     except ValueError:
-        raise ValueError("must be an IPv4 or IPv6 address, for example 203.0.113.10") from None
+        raise ValueError("must be an IPv4 or IPv6 address, such as 203.0.113.10") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # one node has one spelling
+    if address.is_unspecified or address.is_multicast or address == ipaddress.IPv4Address("255.255.255.255"):
+        raise ValueError("must be the address of one node, not a multicast, broadcast or unspecified address")
+    return str(address)
 
 
-IpAddress = Annotated[str, AfterValidator(_ip)]
-PhpVersion = Annotated[str, StringConstraints(pattern=r"^[78]\.[0-9]$")]
+def _openssh(value: str) -> str:
+    algorithm, blob = value.split(" ")[:2]
+    try:
+        raw = base64.b64decode(blob, validate=True)
+    except binascii.Error:
+        raise ValueError("is not valid base64 after the key type; was it cut off?") from None
+    # RFC 4253, 6.6: the blob begins with the length and the name of its own key type.
+    name = algorithm.encode("ascii")
+    if raw[: 4 + len(name)] != len(name).to_bytes(4, "big") + name or len(raw) < 4 + len(name) + 32:
+        raise ValueError(f"does not hold a key of type {algorithm}; was it cut off?")
+    return value
+
+
+IpAddress = Annotated[
+    str,
+    AfterValidator(_ip),
+    Means("IP address", "an IPv4 or IPv6 address, such as 203.0.113.10", "IP addresses"),
+]
+PhpVersion = Annotated[
+    str,
+    StringConstraints(pattern=r"^[78]\.[0-9]$"),
+    Means("PHP version", 'a PHP version in quotes, such as "8.2"'),
+]
 PublicKey = Annotated[
     str,
     StringConstraints(
-        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/=]+( [^\n\r]*)?$"
+        max_length=8192,
+        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+=*( [^\x00-\x1f\x7f-\x9f]*)?$",
+    ),
+    AfterValidator(_openssh),
+    Means(
+        "public key",
+        "one line in OpenSSH form: ssh-ed25519, ssh-rsa or ecdsa-sha2-nistp…, and the key in base64",
     ),
 ]
 
@@ -44,7 +88,7 @@ PublicKey = Annotated[
 class Software(Model):
     """Software beyond the web server and the database engines."""
 
-    php: tuple[PhpVersion, ...] = Field(
+    php: Annotated[tuple[PhpVersion, ...], Distinct] = Field(
         default=(), description='PHP versions to install, quoted (`["8.2"]`). Sites may use only these.'
     )
 
@@ -64,7 +108,7 @@ class ServerSpec(Spec):
         description="The node's public host key. Absent: the key seen at enrolment is pinned and must stay.",
     )
     web_server: Literal["nginx"] = Field(default="nginx", description="Web server to install and configure.")
-    database_engines: tuple[Literal["mariadb", "postgresql"], ...] = Field(
+    database_engines: Annotated[tuple[Literal["mariadb", "postgresql"], ...], Distinct] = Field(
         default=(), description="Database engines to install. Databases may use only these."
     )
     software: Software = Field(default_factory=Software, description="Further software.")
@@ -74,5 +118,5 @@ class Server(Manifest):
     """A node that is managed."""
 
     kind_name: ClassVar[Kind] = Kind.SERVER
-    kind: Literal["Server"]
-    spec: ServerSpec
+    kind: Literal["Server"] = Field(description="Always `Server`.")
+    spec: ServerSpec = Field(description="The node: where it is, what it runs, how it is reached.")

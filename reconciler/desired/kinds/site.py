@@ -6,22 +6,50 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from reconciler.desired.kinds.common import DomainName, Kind, Manifest, Model, Name, Spec
+from reconciler.desired.kinds.common import (
+    PRINTABLE,
+    Distinct,
+    DomainName,
+    Kind,
+    Manifest,
+    Means,
+    Model,
+    Name,
+    Spec,
+)
 from reconciler.desired.kinds.server import PhpVersion
 
 
 def _relative(value: str) -> str:
-    if value.startswith("/") or ".." in value.split("/") or value != value.strip("/"):
-        raise ValueError("must be a path below the site's public_html, for example `web`, without `..`")
+    # An empty part comes from a slash at either end or two in a row.
+    if any(part in ("", ".", "..") for part in value.split("/")):
+        raise ValueError(
+            "must be a path below the site's public_html, such as web/public, without `.` and `..`"
+        )
     return value
 
 
 DocumentRoot = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,200}$"), AfterValidator(_relative)
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,200}$"),
+    AfterValidator(_relative),
+    Means("relative path", "a path of at most 200 letters, digits, dots, hyphens, underscores and slashes"),
 ]
-EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]{0,127}$")]
-EnvValue = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00\r\n]*$")]
-Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}[KMG]$")]
+EnvName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]{0,127}$"),
+    Means("variable name", "at most 128 capital letters, digits and underscores, not beginning with a digit"),
+]
+EnvValue = Annotated[
+    str,
+    StringConstraints(max_length=4096, pattern=PRINTABLE),
+    Means("text", "one line of at most 4096 characters, without control characters", "texts"),
+]
+Size = Annotated[
+    str,
+    StringConstraints(pattern=r"^[1-9][0-9]{0,6}[KMG]$"),
+    Means("size", "a whole number and K, M or G, such as 128M"),
+]
 
 
 class PhpSettings(Model):
@@ -45,7 +73,7 @@ class SiteSpec(Spec):
 
     server: Name = Field(description="Name of the Server that hosts the site.")
     domain: DomainName = Field(description="Main domain; unique in the fleet, also among aliases.")
-    aliases: tuple[DomainName, ...] = Field(
+    aliases: Annotated[tuple[DomainName, ...], Distinct] = Field(
         default=(), description="Further domains that show the same site."
     )
     app_type: Literal["wordpress", "laravel", "generic"] = Field(
@@ -71,5 +99,5 @@ class Site(Manifest):
     """A website on a server."""
 
     kind_name: ClassVar[Kind] = Kind.SITE
-    kind: Literal["Site"]
-    spec: SiteSpec
+    kind: Literal["Site"] = Field(description="Always `Site`.")
+    spec: SiteSpec = Field(description="The website: where it runs, what it answers to, how its PHP runs.")

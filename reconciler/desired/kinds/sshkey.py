@@ -24,5 +24,5 @@ class SSHKey(Manifest):
     """A key pair that the daemon logs in with."""
 
     kind_name: ClassVar[Kind] = Kind.SSH_KEY
-    kind: Literal["SSHKey"]
-    spec: SSHKeySpec = Field(default_factory=SSHKeySpec)
+    kind: Literal["SSHKey"] = Field(description="Always `SSHKey`.")
+    spec: SSHKeySpec = Field(default_factory=SSHKeySpec, description="The key pair.")

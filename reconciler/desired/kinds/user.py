@@ -6,16 +6,25 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from reconciler.desired.kinds.common import Kind, Manifest, Spec
+from reconciler.desired.kinds.common import PRINTABLE, Kind, Manifest, Means, Spec
+
+Email = Annotated[
+    str,
+    StringConstraints(max_length=254, pattern=r"^[^@\s<>\x00-\x1f\x7f-\x9f]+@[^@\s<>\x00-\x1f\x7f-\x9f]+$"),
+    Means("e-mail address", "an address such as someone@example.test", "e-mail addresses"),
+]
+DisplayName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=120, pattern=PRINTABLE),
+    Means("text", "one line of 1 to 120 characters", "texts"),
+]
 
 
 class UserSpec(Spec):
     """A person; deployments name them as actor when they wrote the commit."""
 
-    email: Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] = Field(
-        description="E-mail address of the person's commits; unique in the fleet."
-    )
-    display_name: Annotated[str, StringConstraints(min_length=1, max_length=120)] | None = Field(
+    email: Email = Field(description="E-mail address of the person's commits; unique in the fleet.")
+    display_name: DisplayName | None = Field(
         default=None, description="Name to show; `metadata.name` when absent."
     )
 
@@ -24,5 +33,5 @@ class User(Manifest):
     """A person."""
 
     kind_name: ClassVar[Kind] = Kind.USER
-    kind: Literal["User"]
-    spec: UserSpec
+    kind: Literal["User"] = Field(description="Always `User`.")
+    spec: UserSpec = Field(description="The person.")

@@ -1,0 +1,130 @@
+"""Rules within one manifest that a field's type cannot say. Pure: manifest in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reconciler.desired.kinds import Database, Resource, Server, Site
+from reconciler.desired.kinds.common import MOVED_FROM
+from reconciler.kit.text import did_you_mean
+from reconciler.platforms import for_os
+
+Path = tuple[str | int, ...]
+
+_OWN_PREFIX = "reconciler/"
+_ANNOTATIONS = (MOVED_FROM,)
+
+_COMMON = frozenset(
+    {"ALL", "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "REFERENCES", "TRIGGER", "EXECUTE"}
+)
+PRIVILEGES = {
+    "mariadb": _COMMON | {"ALTER", "DROP", "INDEX", "LOCK TABLES", "CREATE TEMPORARY TABLES", "CREATE VIEW", "SHOW VIEW", "EVENT"},
+    "postgresql": _COMMON | {"CONNECT", "TEMPORARY", "TRUNCATE"},
+}  # fmt: skip
+"""What can be granted on a database: MariaDB, "GRANT", database level; PostgreSQL, table 5.2 "Summary of Access Privileges"."""
+
+_SYSTEM_DATABASES = {
+    "mariadb": frozenset({"mysql", "information_schema", "performance_schema", "sys"}),
+    "postgresql": frozenset({"postgres", "template0", "template1"}),
+}
+_SYSTEM_USERS = {
+    "mariadb": frozenset({"root", "mysql", "mariadb", "public"}),
+    "postgresql": frozenset(
+        {"postgres", "public", "none", "current_user", "session_user", "current_role", "user"}
+    ),
+}
+
+ENV_OF_SITE = "APP_URL"
+ENV_OF_DATABASE = ("CONNECTION", "HOST", "PORT", "SOCKET", "DATABASE", "USERNAME", "PASSWORD", "URL")
+"""With the database's prefix and an underscore before them: what the daemon writes into a site's `.env`."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One broken rule of a manifest, with the path that it is about."""
+
+    path: Path
+    code: str
+    message: str
+    hint: str = ""
+    at_key: bool = False
+
+
+def check(manifest: Resource) -> Iterator[Finding]:
+    """All findings of one manifest by itself."""
+    yield from _annotations(manifest)
+    match manifest:
+        case Server():
+            yield from _server(manifest)
+        case Site():
+            yield from _site(manifest)
+        case Database():
+            yield from _database(manifest)
+
+
+def _annotations(manifest: Resource) -> Iterator[Finding]:
+    """A misspelt annotation of ours would be silently without effect: a rename would become a deletion."""
+    for name, value in manifest.metadata.annotations.items():
+        path = ("metadata", "annotations", name)
+        if name.startswith(_OWN_PREFIX) and name not in _ANNOTATIONS:
+            hint = did_you_mean(name, _ANNOTATIONS) or f"known: {', '.join(_ANNOTATIONS)}"
+            yield Finding(path, "unknown-annotation", f"{name} is no known annotation", hint, at_key=True)
+        if name == MOVED_FROM and value == manifest.name:
+            message = f"{MOVED_FROM} names the resource itself"
+            yield Finding(path, "moved-from", message, "write its former name, or remove the annotation")
+
+
+def _server(server: Server) -> Iterator[Finding]:
+    offered = for_os(server.spec.os.value).php_versions
+    for place, version in enumerate(server.spec.software.php):
+        if version not in offered:
+            yield Finding(
+                ("spec", "software", "php", place),
+                "php-not-offered",
+                f"PHP {version} cannot be installed on {server.spec.os.value}",
+                f"it offers {', '.join(offered)}",
+            )
+
+
+def _site(site: Site) -> Iterator[Finding]:
+    if site.spec.domain in site.spec.aliases:
+        path: Path = ("spec", "aliases", site.spec.aliases.index(site.spec.domain))
+        yield Finding(
+            path, "alias-is-domain", f"{site.spec.domain} is the site's main domain", "remove the alias"
+        )
+    for name in site.spec.env:
+        if name == ENV_OF_SITE or name.startswith("DB_"):
+            yield reserved_env(name, "the daemon")
+
+
+def reserved_env(name: str, owner: str) -> Finding:
+    """The finding for a variable that somebody else sets."""
+    message = f"{name} is set by {owner}"
+    return Finding(
+        ("spec", "env", name), "reserved-env", message, "remove it, or choose another name", at_key=True
+    )
+
+
+def _database(database: Database) -> Iterator[Finding]:
+    spec = database.spec
+    if spec.name in _SYSTEM_DATABASES[spec.engine]:
+        message = f"{spec.name} is a database of {spec.engine} itself"
+        yield Finding(("spec", "name"), "reserved-name", message, "choose another name")
+    if spec.username in _SYSTEM_USERS[spec.engine] or (
+        spec.engine == "postgresql" and spec.username.startswith("pg_")
+    ):
+        message = f"{spec.username} is a name of {spec.engine} itself"
+        yield Finding(("spec", "username"), "reserved-name", message, "choose another name")
+    if "ALL" in spec.privileges and len(spec.privileges) > 1:
+        yield Finding(
+            ("spec", "privileges"),
+            "privileges",
+            "ALL stands alone in privileges",
+            "remove ALL, or all the others",
+        )
+    for place, privilege in enumerate(spec.privileges):
+        if privilege not in PRIVILEGES[spec.engine]:
+            message = f"{spec.engine} has no privilege {privilege}"
+            hint = f"it has {', '.join(sorted(PRIVILEGES[spec.engine]))}"
+            yield Finding(("spec", "privileges", place), "privileges", message, hint)

@@ -1,0 +1,258 @@
+"""What pydantic found wrong with a document, as problems: stable codes, plain sentences, suggestions.
+
+Values of `env` and of key fields are never repeated: what is in the wrong place there may be a secret.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from reconciler.desired import fields
+from reconciler.desired.fields import FieldDoc
+from reconciler.desired.kinds import MODELS, Kind
+from reconciler.desired.scalars import OTHER_BOOLEANS
+from reconciler.kit.text import did_you_mean
+
+_SILENT = frozenset({"env", "publicKey", "hostKey"})
+_SHOWN = 60
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One error of a document, without its place. `at_key` when the key, not the value, is what is wrong."""
+
+    path: Path
+    code: str
+    message: str
+    hint: str = ""
+    at_key: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the errors are about: the kind whose fields are meant, and how its paths are told to the user.
+
+    `prefix` is put before each path of the errors, both in messages and in places: `("spec", "values")` for the values
+    of Defaults, which are part of a `spec` themselves (`inside`). `written` gives a plain scalar as it is in the file.
+    """
+
+    kind: Kind
+    prefix: Path = ()
+    inside: Path = ()
+    written: Callable[[Path], str | None] = lambda path: None
+
+    def field(self, path: Sequence[str | int]) -> FieldDoc | None:
+        """The field that an error's path means."""
+        return fields.find(self.kind, (*self.inside, *path))
+
+    def known(self, path: Path) -> dict[str, FieldDoc]:
+        """The fields that a map may have, by name."""
+        at = (*self.inside, *path)
+        if not at:
+            return dict(fields.children(MODELS[self.kind]))
+        parent = fields.find(self.kind, at)
+        if parent is None or parent.model is None:
+            return {}
+        return dict(fields.children(parent.model, parent.path))
+
+
+def faults(error: ValidationError, subject: Subject, *, partial: bool = False) -> Iterator[Fault]:
+    """The errors of one document. With `partial`, missing fields are no fault."""
+    for details in error.errors(include_url=False):
+        if partial and details["type"] == "missing":
+            continue
+        yield _fault(details, subject)
+
+
+def dotted(path: Path) -> str:
+    """`spec.aliases[0]`; keys with dots or slashes are quoted in brackets."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part.replace("-", "").replace("_", "").isalnum():
+            text += f".{part}" if text else part
+        else:
+            text += f"[{part!r}]"
+    return text or "the document"
+
+
+def _fault(details: ErrorDetails, subject: Subject) -> Fault:
+    path: Path = details["loc"]
+    of_key = bool(path) and path[-1] == "[key]"
+    if of_key:
+        path = path[:-1]
+    where = (*subject.prefix, *path)
+    told = dotted(where)
+    field = subject.field(path)
+    match details["type"]:
+        case "missing":
+            about = f"{field.type}: {field.description}" if field else ""
+            return Fault(where, "missing-field", f"{told} is missing", about)
+        case "extra_forbidden":
+            return Fault(
+                where, "unknown-field", f"{told} is no known field", _suggest(path, subject), at_key=True
+            )
+        case "literal_error" | "enum":
+            return _unknown_value(details, subject, path, field)
+        case "string_pattern_mismatch" if of_key:
+            rule = "at most 63 letters, digits, dots, slashes, hyphens and underscores"
+            if "env" in path:
+                rule = "capital letters, digits and underscores, not beginning with a digit"
+            return Fault(where, "bad-value", f"{told}: the key is not allowed", f"write {rule}", at_key=True)
+        case "string_pattern_mismatch":
+            rule = f"write {field.rule}" if field and field.rule else ""
+            return _bad_text(details, told, where, rule, field)
+        case "string_too_long" | "string_too_short" | "too_long" | "too_short":
+            bounds = _bounds(details)
+            return Fault(where, "bad-length", f"{told} {bounds}", field.rule if field else "")
+        case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than":
+            kind = field.type if field else "a number in range"
+            return Fault(where, "out-of-range", f"{told} is {_show(where, details['input'])}, not a {kind}")
+        case "listed_twice":
+            return Fault(where, "listed-twice", f"{told} {details['msg']}", "remove one of them")
+        case "value_error":
+            reason = str(details.get("ctx", {}).get("error", details["msg"]))
+            return Fault(where, "bad-value", f"{told} {reason}")
+        case _:
+            return _wrong_type(details, subject, path, field)
+
+
+def _suggest(path: Path, subject: Subject) -> str:
+    """The field that was probably meant: one of the same map, or of that name elsewhere in the kind."""
+    word = str(path[-1])
+    if path == ("status",):
+        return "a status is recorded by the daemon, never in git"
+    siblings = subject.known(path[:-1])
+    close = did_you_mean(_camel(word), siblings)
+    if close:
+        return close
+    lowered = {name.lower(): name for name in siblings}
+    if word.replace("-", "").replace("_", "").lower() in lowered:
+        return f"did you mean {lowered[word.replace('-', '').replace('_', '').lower()]!r}?"
+    elsewhere = [f for f in fields.walk(subject.kind) if f.name == _camel(word)]
+    if elsewhere:
+        return f"did you mean {'.'.join(elsewhere[0].path)!r}?"
+    return f"known fields: {', '.join(siblings)}" if siblings else ""
+
+
+def _camel(word: str) -> str:
+    head, *rest = word.replace("-", "_").split("_")
+    return head + "".join(part[:1].upper() + part[1:] for part in rest)
+
+
+def _unknown_value(details: ErrorDetails, subject: Subject, path: Path, field: FieldDoc | None) -> Fault:
+    where = (*subject.prefix, *path)
+    allowed = field.allowed if field else ()
+    value = details["input"]
+    hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+    if not hint and isinstance(value, bool) and "off" in allowed:
+        hint = "write the word in quotes"
+    one = f"one of {', '.join(allowed)}" if len(allowed) > 1 else "".join(allowed)
+    return Fault(where, "unknown-value", f"{dotted(where)} is {_show(where, value)}; it must be {one}", hint)
+
+
+def _bad_text(details: ErrorDetails, told: str, where: Path, rule: str, field: FieldDoc | None) -> Fault:
+    value = details["input"]
+    if isinstance(value, str) and "PRIVATE KEY" in value:
+        hint = "remove it, rewrite the history and make a new key: this one is no longer private"
+        return Fault(where, "private-key", f"{told} holds a private key", hint)
+    noun = field.type.removeprefix("list of ") if field and field.rule else "valid text"
+    if (
+        isinstance(value, str)
+        and value != value.lower()
+        and field
+        and field.type.endswith(("domain name", "name"))
+    ):
+        rule = f"write {value.lower()!r}: only lower case" if not _silent(where) else rule
+    return Fault(where, "bad-value", f"{told} is {_show(where, value)}, which is no {noun}", rule)
+
+
+def _bounds(details: ErrorDetails) -> str:
+    context = details.get("ctx", {})
+    noun = "characters" if details["type"].startswith("string") else "items"
+    if "max_length" in context:
+        return f"has more than {context['max_length']} {noun}"
+    return f"has fewer than {context.get('min_length', 1)} {noun}"
+
+
+def _wrong_type(details: ErrorDetails, subject: Subject, path: Path, field: FieldDoc | None) -> Fault:
+    where = (*subject.prefix, *path)
+    value = details["input"]
+    wanted = _wanted(details, field, path)
+    message = f"{dotted(where)} must be {wanted}, not {_kind_of(where, value)}"
+    return Fault(where, "wrong-type", message, _type_hint(details, subject, where, value))
+
+
+def _wanted(details: ErrorDetails, field: FieldDoc | None, path: Path) -> str:
+    match details["type"]:
+        case "string_type":
+            return "text"
+        case "bool_type":
+            return "true or false"
+        case "int_type" | "int_from_float":
+            return "a whole number"
+        case "tuple_type" | "list_type":
+            return f"a {field.type}" if field else "a list"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return "a map" if field is None or field.model else f"a {field.type}"
+        case other:
+            return f"of another kind ({other.replace('_', ' ')})"
+
+
+def _type_hint(details: ErrorDetails, subject: Subject, where: Path, value: object) -> str:
+    kind = details["type"]
+    if value is None:
+        return (
+            "leave the field out for its default"
+            if kind != "model_type"
+            else "write `{}` or leave the field out"
+        )
+    if kind == "string_type" and isinstance(value, (bool, int, float)):
+        # The text of the file, since 8.30 has become 8.3 on the way here.
+        written = subject.written(where)
+        return f'write "{written}" in quotes' if written and not _silent(where) else "write it in quotes"
+    if kind == "bool_type" and isinstance(value, str) and value.lower() in OTHER_BOOLEANS:
+        return f"write {'true' if OTHER_BOOLEANS[value.lower()] else 'false'}, without quotes"
+    if kind == "int_type" and isinstance(value, str) and value.isascii() and value.isdigit():
+        return "write it without quotes"
+    if kind in ("tuple_type", "list_type") and isinstance(value, str) and not _silent(where):
+        return f"write [{_show(where, value)}]"
+    return ""
+
+
+def _silent(path: Path) -> bool:
+    return any(part in _SILENT for part in path)
+
+
+def _show(path: Path, value: object) -> str:
+    if _silent(path):
+        return "not shown"
+    if isinstance(value, (dict, list)):
+        return _kind_of(path, value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _kind_of(path: Path, value: Any) -> str:
+    match value:
+        case None:
+            return "empty"
+        case dict():
+            return "a map"
+        case list():
+            return "a list"
+        case bool():
+            return "true or false" if _silent(path) else json.dumps(value)
+        case int() | float():
+            return "a number" if _silent(path) else f"the number {json.dumps(value)}"
+        case _:
+            return "text"
