@@ -1,0 +1,1 @@
+"""The demonstration: two real nodes, a fleet repository, and everything a commit sets in motion."""

@@ -1,0 +1,49 @@
+"""How to reach a server's node, and the secrets that its bundle needs: from the store, for one run."""
+
+from __future__ import annotations
+
+from reconciler.blueprint import SecretSource
+from reconciler.desired.fleet import Key
+from reconciler.desired.kinds import Kind, Server
+from reconciler.errors import NotEnrolled, StoreFault, UsageFault
+from reconciler.kit.secret import Secret
+from reconciler.nodes.target import Target
+from reconciler.store import Tx
+from reconciler.store.queries import databases, servers, ssh_keys
+
+
+def target(tx: Tx, server: Server) -> Target:
+    """Where the node is and how to log in. UsageFault without a private key, NotEnrolled without a known host key."""
+    spec = server.spec
+    key = ssh_keys.get(tx, spec.ssh_key)
+    private = ssh_keys.private_key(tx, key.id) if key else None
+    if private is None:
+        raise UsageFault(
+            f"{server.address}: the private half of SSHKey/{spec.ssh_key} is not known",
+            hint=f"reconciler servers add-key {server.name} --private-key FILE",
+        )
+    row = servers.get(tx, server.name)
+    pinned = (spec.host_key,) if spec.host_key else tuple(row.host_keys or ()) if row else ()
+    if not pinned:
+        raise NotEnrolled(
+            server.name,
+            "the node is not enrolled: its host key is not known",
+            hint=f"reconciler servers enroll {server.name} --user root --identity FILE",
+        )
+    return Target(server.name, spec.address, spec.port, private, pinned)
+
+
+def passwords(tx: Tx) -> dict[str, Secret]:
+    """The passwords of all databases, by manifest name. WrongKey."""
+    return {row.manifest_name: databases.password_of(tx, row.id) for row in databases.all(tx)}
+
+
+def source(known: dict[str, Secret]) -> SecretSource:
+    """The passwords as blueprints ask for them."""
+
+    def secret(key: Key, field: str) -> Secret:
+        if key.kind is Kind.DATABASE and field == "password" and key.name in known:
+            return known[key.name]
+        raise StoreFault(f"{key} has no recorded {field}")
+
+    return secret

@@ -1,0 +1,137 @@
+"""Pure: what a plan means for each node — the bundle it should have, and the sections an apply touches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from reconciler import blueprint
+from reconciler.blueprint import SecretSource
+from reconciler.blueprint.model import Bundle, Section, Step
+from reconciler.desired.fleet import Entry, Fleet, Key, Origin
+from reconciler.desired.kinds import Kind, Server
+from reconciler.desired.problems import Source
+from reconciler.kit.canonical import Json
+from reconciler.plan.manifests import parse
+from reconciler.plan.model import Action, Change, Plan
+from reconciler.plan.recorded import Recorded
+
+Identities = Mapping[Key, Mapping[str, str]]
+_GONE = (Action.DELETE, Action.FORGET)
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """One node as it should be: its server, the bundle with real secrets, and the same sections in plan form."""
+
+    server: Server
+    bundle: Bundle
+    masked: Mapping[str, tuple[Step, ...]]
+
+
+@dataclass(frozen=True)
+class NodeWork:
+    """What an apply does on one node. `repairs` are the resources that only have drift."""
+
+    name: str
+    server: Server
+    changes: tuple[Change, ...]
+    repairs: tuple[Key, ...]
+
+    @property
+    def touch(self) -> tuple[str, ...]:
+        """Ids of the sections to apply."""
+        return (*(str(change.key) for change in self.changes), *(str(key) for key in self.repairs))
+
+
+def fleet_of(manifests: Iterable[tuple[Key, Mapping[str, Json]]]) -> Fleet:
+    """A fleet of canonical manifests, without places; one that no longer can be read is left out."""
+    entries = {}
+    for key, value in manifests:
+        if (manifest := parse(key.kind, value)) is not None:
+            entries[key] = Entry(manifest, Origin(Source("")))
+    return Fleet(entries)
+
+
+def after(plan: Plan) -> Fleet:
+    """The fleet as it is recorded once the plan is applied; what is suspended or broken as it was."""
+    return fleet_of(
+        (change.key, change.after)
+        for change in plan.changes
+        if change.after is not None and change.action not in _GONE
+    )
+
+
+def of_record(recorded: Recorded) -> Fleet:
+    """The fleet as it is recorded now."""
+    return fleet_of((key, resource.manifest) for key, resource in recorded.resources.items())
+
+
+def work(plan: Plan) -> dict[str, NodeWork]:
+    """The nodes that the plan has work on, by server name, each with its changes in the plan's order."""
+    fleet = after(plan)
+    leaving = {c.key.name: c.before for c in plan.changes if c.key.kind is Kind.SERVER and c.before}
+    changes: dict[str, list[Change]] = {}
+    for change in plan.effective:
+        # without steps only the record changes
+        if change.steps and change.server is not None and change.action is not Action.FORGET:
+            changes.setdefault(change.server, []).append(change)
+        if change.previous_server is not None and change.destroys:
+            changes.setdefault(change.previous_server, []).append(change)
+    changed = {change.key for group in changes.values() for change in group}
+    repairs: dict[str, list[Key]] = {}
+    for item in plan.drift:
+        known = repairs.setdefault(item.server, [])
+        if item.key not in changed and item.key not in known:
+            known.append(item.key)
+    found = {}
+    for name in sorted({*changes, *(n for n, keys in repairs.items() if keys)}):
+        server = fleet.server(name) or _server(leaving.get(name))
+        if server is not None:
+            found[name] = NodeWork(name, server, tuple(changes.get(name, ())), tuple(repairs.get(name, ())))
+    return found
+
+
+def _server(manifest: Mapping[str, Json] | None) -> Server | None:
+    parsed = parse(Kind.SERVER, manifest) if manifest else None
+    return parsed if isinstance(parsed, Server) else None
+
+
+def identities(plan: Plan) -> Identities:
+    """What is allocated to each resource, by this plan or before."""
+    return {change.key: change.identity for change in plan.changes}
+
+
+def state(
+    server: Server, fleet: Fleet, known: Identities, secrets: SecretSource, removals: Iterable[Section] = ()
+) -> NodeState:
+    """The node's bundle and its plan form. Raises as `reconciler.blueprint.sections`."""
+    bundle = blueprint.bundle(server, fleet, known, secrets, removals=tuple(removals))
+    masked = blueprint.sections(server, fleet, known, blueprint.masked)
+    return NodeState(server, bundle, {section.id: section.steps for section in masked})
+
+
+def masked_steps(plan: Plan) -> dict[str, tuple[Step, ...]]:
+    """Every resource's steps in plan form as the plan leaves them, by address: what gets recorded."""
+    fleet, known = after(plan), identities(plan)
+    found: dict[str, tuple[Step, ...]] = {}
+    for server in fleet.servers():
+        for section in blueprint.sections(server, fleet, known, blueprint.masked):
+            found[section.id] = section.steps
+    return found
+
+
+def removals(node: NodeWork, recorded: Recorded, wanted: Mapping[str, tuple[Step, ...]]) -> list[Section]:
+    """The sections that undo on this node what its changes leave behind."""
+    found = []
+    for change in node.changes:
+        old = recorded.resources.get(change.previous or change.key)
+        if old is None or change.action is Action.CREATE or change.retained:
+            continue
+        leaves = change.previous_server == node.name or change.action is Action.DELETE
+        keep = frozenset() if leaves else frozenset(step.key for step in wanted.get(str(change.key), ()))
+        if change.previous_server is not None and change.server == node.name:
+            continue  # it arrives here; what it leaves is undone on the other node
+        if steps := blueprint.removals(old.steps, keep):
+            found.append(Section(str(change.key), tuple(steps)))
+    return found

@@ -1,0 +1,65 @@
+"""Writes what a node tells into the deployments of its resources, a section at a time and masked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from reconciler.converge import narrate
+from reconciler.converge.progress import Progress
+from reconciler.nodes.answers import Event
+from reconciler.record import deployments as record
+from reconciler.secrets.redact import Redactor
+from reconciler.store import Store, Tx
+from reconciler.store.queries import deployments
+from reconciler.store.queries.deployments import Stream
+
+_FLUSH_AFTER = 64
+_ENDS = frozenset({"section_done", "section_failed", "section_skipped", "apply_done"})
+
+
+class Journal:
+    """Follows one node's apply. `of` maps a section's id to its deployment."""
+
+    def __init__(
+        self, store: Store, server: str, of: Mapping[str, str], redact: Redactor, progress: Progress
+    ) -> None:
+        self._store = store
+        self._server = server
+        self._of = of
+        self._redact = redact
+        self._progress = progress
+        self._waiting: dict[tuple[str, Stream], list[str]] = defaultdict(list)
+        self._started: set[str] = set()
+        self._count = 0
+
+    async def __call__(self, event: Event) -> None:
+        """Take one event."""
+        self._progress.event(self._server, event)
+        for section in self._concerned(event):
+            if text := narrate.line(event):
+                stream: Stream = "stderr" if narrate.is_fault(event) else "stdout"
+                self._waiting[section, stream].append(self._redact(text))
+                self._count += 1
+        begins = event.type == "section_started" and event.section in self._of
+        if begins or event.type in _ENDS or self._count >= _FLUSH_AFTER:
+            await self.flush(event.section if begins else "")
+
+    def _concerned(self, event: Event) -> tuple[str, ...]:
+        """Its own section; what concerns the node as a whole goes to every resource that the apply touches."""
+        if event.section:
+            return (event.section,) if event.section in self._of else ()
+        return tuple(self._of)
+
+    async def flush(self, starting: str = "") -> None:
+        """Write what is waiting; `starting` is a section whose deployment begins to run."""
+        waiting, self._waiting, self._count = self._waiting, defaultdict(list), 0
+
+        def unit(tx: Tx) -> None:
+            if starting:
+                record.start(tx, self._of[starting])
+            for (section, stream), texts in waiting.items():
+                deployments.append_output(tx, self._of[section], stream, "".join(texts))
+
+        if starting or waiting:
+            await self._store.awrite(unit)

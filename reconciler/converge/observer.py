@@ -1,0 +1,127 @@
+"""Asks the nodes whether they still show what was applied, without changing them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.converge import access, assemble, session
+from reconciler.converge.assemble import NodeState
+from reconciler.converge.progress import Progress
+from reconciler.desired.fleet import Fleet, Key
+from reconciler.desired.kinds import Kind, Server
+from reconciler.errors import ReconcilerError
+from reconciler.kit.canonical import Json
+from reconciler.kit.secret import Secret
+from reconciler.nodes.answers import Difference
+from reconciler.nodes.pool import Pool
+from reconciler.plan.model import DriftItem
+from reconciler.plan.recorded import Recorded
+from reconciler.store import Store
+
+_SHORT = 12
+
+
+@dataclass
+class Observation:
+    """What the nodes showed. `asked` are the servers that answered, `unreachable` says why the others did not."""
+
+    drift: list[DriftItem] = field(default_factory=list)
+    unreachable: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+
+class Observer:
+    """Compares nodes with the recorded state."""
+
+    def __init__(self, store: Store, pool: Pool, progress: Progress, nodes_at_once: int = 16) -> None:
+        self._store = store
+        self._pool = pool
+        self._progress = progress
+        self._gate = asyncio.Semaphore(nodes_at_once)
+
+    async def observe(self, recorded: Recorded, only: Collection[str] | None = None) -> Observation:
+        """Ask every recorded server (of `only`) at once. What is suspended, or failed last time, is not compared."""
+        fleet = assemble.of_record(recorded)
+        known = {key: resource.identity for key, resource in recorded.resources.items()}
+        passwords = await self._store.aread(access.passwords)
+        result = Observation()
+
+        async def ask(server: Server) -> None:
+            sections = _comparable(fleet, recorded, server.name)
+            if not sections:
+                return
+            try:
+                async with self._gate:
+                    found = await self._ask(server, fleet, known, passwords, sections)
+            except ReconcilerError as fault:
+                result.unreachable[server.name] = fault.message
+            else:
+                result.asked.append(server.name)
+                result.drift += [_item(server.name, difference) for difference in found]
+
+        async with asyncio.TaskGroup() as group:
+            for server in fleet.servers():
+                if only is None or server.name in only:
+                    group.create_task(ask(server))
+        result.drift.sort(key=lambda item: (item.server, item.key, item.step))
+        return result
+
+    async def _ask(
+        self,
+        server: Server,
+        fleet: Fleet,
+        known: Mapping[Key, Mapping[str, str]],
+        passwords: dict[str, Secret],
+        sections: list[str],
+    ) -> tuple[Difference, ...]:
+        state: NodeState = assemble.state(server, fleet, known, access.source(passwords))
+        target = await self._store.aread(lambda tx: access.target(tx, server))
+        async with self._pool.node(target) as node:
+            session.check_platform(await node.ready(), state)
+            checked = await node.check(state.bundle.digest, sections)
+            if checked.known:
+                return checked.differences
+            # the node keeps another bundle, for example the one with the last removals
+            digest = await node.send_bundle(state.bundle.to_json())
+            return (await node.prepare(digest, sections)).differences
+
+
+def _comparable(fleet: Fleet, recorded: Recorded, server: str) -> list[str]:
+    """Ids of the sections whose state is known: applied successfully and not suspended."""
+    return [
+        str(key)
+        for key, entry in sorted(fleet.entries.items())
+        if recorded.resources[key].server == server
+        and key.kind in (Kind.SERVER, Kind.SITE, Kind.DATABASE)
+        and not recorded.resources[key].failed
+        and not entry.manifest.spec.suspend
+    ]
+
+
+def _item(server: str, difference: Difference) -> DriftItem:
+    kind, _, name = difference.section.partition("/")
+    return DriftItem(
+        key=Key(Kind(kind), name),
+        server=server,
+        step=difference.key,
+        action=difference.action,
+        changes=tuple(
+            (change.field, _text(change.field, change.after), _text(change.field, change.before))
+            for change in difference.changes
+        ),
+        note=difference.note,
+    )
+
+
+def _text(field_name: str, value: Json) -> str:
+    if value is None:
+        return "(none)"
+    if isinstance(value, str):
+        return value[:_SHORT] if field_name == "sha256" else value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return str(value)

@@ -1,0 +1,187 @@
+"""A reconcile of one resource from its beginning to its end, each in one transaction with everything it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconciler.blueprint.model import Step
+from reconciler.desired.fleet import Key
+from reconciler.desired.kinds import Kind, Server, Site
+from reconciler.errors import Conflict
+from reconciler.kit.canonical import Json
+from reconciler.plan.manifests import parse
+from reconciler.plan.model import Action, Change
+from reconciler.record import conditions, inventory, resources, software
+from reconciler.store import Tx
+from reconciler.store.queries import conditions as condition_rows
+from reconciler.store.queries import deployments, events, servers, sites, users
+from reconciler.store.queries import inventory as inventory_rows
+from reconciler.store.queries.deployments import NewDeployment
+from reconciler.store.words import TriggeredVia
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What set a run of reconciles off: the plan, the commit and its author, and how it was asked for."""
+
+    plan_id: str
+    commit: str
+    author_name: str
+    author_email: str
+    trigger: TriggeredVia
+    branch: str = "main"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A deployment that is recorded. `refused` says why its node need not be asked; empty when it goes on."""
+
+    id: str
+    refused: str = ""
+
+
+def begin(tx: Tx, change: Change, steps: Sequence[Step], cause: Cause, apply_id: str | None) -> Started:
+    """Record the intent of one change before its node is touched: row, attempt, conditions, a pending deployment.
+
+    A value that another resource holds (Conflict) ends the deployment at once; the other changes go on.
+    """
+    refused = ""
+    try:
+        with tx.connection.begin_nested():
+            _prepare(tx, change, steps, cause)
+    except Conflict as fault:
+        refused = fault.message
+    deployment = _create(tx, change.key, change.server, cause, apply_id, corrective=False)
+    if refused:
+        deployments.start(tx, deployment)
+        deployments.append_output(tx, deployment, "stderr", refused + "\n")
+        deployments.finish(tx, deployment, "failed", reason=refused)
+        events.add(
+            tx, change.key.kind.value, change.key.name,
+            type="Warning", reason="Conflict", message=refused, deployment_id=deployment,
+        )  # fmt: skip
+    return Started(deployment, refused)
+
+
+def begin_repair(tx: Tx, key: Key, server: str, cause: Cause, apply_id: str) -> Started:
+    """Record that drift of a resource is about to be repaired."""
+    conditions.begin(tx, key, cause.commit)
+    return Started(_create(tx, key, server, cause, apply_id, corrective=True))
+
+
+def _prepare(tx: Tx, change: Change, steps: Sequence[Step], cause: Cause) -> None:
+    if change.previous is not None:
+        resources.rename(tx, change.key.kind, change.previous.name, change.key.name)
+        inventory_rows.rename(tx, change.key.kind.value, change.previous.name, change.key.name)
+        condition_rows.rename(tx, change.key.kind.value, change.previous.name, change.key.name)
+    manifest = parse(change.key.kind, change.after) if change.after else None
+    # A database's row comes before its node: the password must be safe here first. The row of something that exists
+    # changes only when the node has followed.
+    if manifest is not None and change.action is Action.CREATE:
+        resources.put(tx, manifest, change.identity)
+    if change.after is not None and change.action is not Action.FORGET:
+        inventory.put_attempt(tx, change, steps, cause.commit)
+    if isinstance(manifest, Server):
+        software.begin(tx, manifest)
+    if change.action is Action.CREATE:
+        resources.set_state(tx, change.key, "creating")
+    conditions.begin(tx, change.key, cause.commit)
+
+
+def _create(
+    tx: Tx, key: Key, server: str | None, cause: Cause, apply_id: str | None, *, corrective: bool
+) -> str:
+    row = servers.get(tx, server) if server else None
+    site = sites.get(tx, key.name) if key.kind is Kind.SITE else None
+    actor = users.by_email(tx, cause.author_email) if cause.author_email else None
+    return deployments.create(
+        tx,
+        NewDeployment(
+            kind=key.kind.value,
+            name=key.name,
+            triggered_via=cause.trigger,
+            branch=cause.branch,
+            commit_hash=cause.commit or None,
+            server_id=row.id if row else None,
+            site_id=site.id if site else None,
+            actor_id=actor.id if actor else None,
+            plan_id=cause.plan_id or None,
+            apply_id=apply_id,
+            corrective=corrective,
+        ),
+    ).id
+
+
+def start(tx: Tx, deployment: str) -> None:
+    """The work on the node begins."""
+    if deployments.get(tx, deployment).status == "pending":
+        deployments.start(tx, deployment)
+
+
+def succeed(
+    tx: Tx, change: Change, deployment: str, steps: Sequence[Step], cause: Cause, message: str
+) -> None:
+    """The node has followed: bring rows, inventory and conditions to what the change says, and end the deployment."""
+    key = change.key
+    if change.action in (Action.DELETE, Action.FORGET):
+        inventory_rows.forget(tx, key.kind.value, key.name)
+        condition_rows.forget(tx, key.kind.value, key.name)
+        resources.remove(tx, key, retained=change.action is Action.FORGET)
+    else:
+        manifest = parse(key.kind, change.after) if change.after else None
+        if manifest is not None:
+            resources.put(tx, manifest, change.identity)
+        inventory.put(tx, change, steps, cause.commit)
+        suspended = isinstance(manifest, Site) and manifest.spec.state == "suspended"
+        resources.set_state(tx, key, "ready", suspended=suspended)
+        if isinstance(manifest, Server):
+            software.finish(tx, manifest, ok=True)
+        conditions.succeed(tx, key, cause.commit, message)
+    _end(tx, key, deployment, "success", message)
+
+
+def fail(tx: Tx, change: Change, deployment: str, cause: Cause, message: str, *, stalled: bool) -> None:
+    """The attempt failed: say so on the deployment, the row and the conditions; the next plan tries again."""
+    key = change.key
+    resources.set_state(tx, key, "error")
+    manifest = parse(key.kind, change.after) if change.after else None
+    if isinstance(manifest, Server):
+        software.finish(tx, manifest, ok=False)
+    if inventory_rows.get(tx, key.kind.value, key.name) is not None:
+        conditions.fail(tx, key, cause.commit, message, stalled=stalled)
+    _end(tx, key, deployment, "failed", message)
+
+
+def succeed_repair(tx: Tx, key: Key, deployment: str, cause: Cause, message: str) -> None:
+    """Drift is repaired."""
+    conditions.succeed(tx, key, cause.commit, message)
+    _end(tx, key, deployment, "success", message)
+
+
+def fail_repair(tx: Tx, key: Key, deployment: str, cause: Cause, message: str, *, stalled: bool) -> None:
+    """Drift could not be repaired."""
+    conditions.fail(tx, key, cause.commit, message, stalled=stalled)
+    _end(tx, key, deployment, "failed", message)
+
+
+def _end(tx: Tx, key: Key, deployment: str, status: str, message: str) -> None:
+    start(tx, deployment)
+    if status == "success":
+        deployments.finish(tx, deployment, "success")
+    else:
+        deployments.finish(tx, deployment, "failed", reason=message)
+    events.add(
+        tx,
+        key.kind.value,
+        key.name,
+        type="Normal" if status == "success" else "Warning",
+        reason="ReconciliationSucceeded" if status == "success" else "ReconciliationFailed",
+        message=message,
+        deployment_id=deployment,
+    )
+
+
+def steps_of(value: Sequence[dict[str, Json]]) -> tuple[Step, ...]:
+    """Steps from their recorded form."""
+    return tuple(Step.from_json(step) for step in value)

@@ -1,0 +1,157 @@
+"""The rows of servers, sites, databases, keys and people: made before a node is touched, brought up to date after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, assert_never
+
+from reconciler.desired.fleet import Key
+from reconciler.desired.kinds import Database, Kind, Resource, Server, Site, SSHKey, User
+from reconciler.errors import StoreFault
+from reconciler.secrets import passwords
+from reconciler.store import Tx
+from reconciler.store.queries import databases, servers, sites, ssh_keys, users
+from reconciler.store.queries.databases import DatabaseFields
+from reconciler.store.queries.servers import ServerFields
+from reconciler.store.queries.sites import SiteFields
+
+State = Literal["creating", "ready", "error"]
+
+
+def put(tx: Tx, manifest: Resource, identity: Mapping[str, str]) -> None:
+    """Write the row of a resource; a new one starts as provisioning or creating. Conflict when a value is taken.
+
+    A new database gets its password here, before any node learns of it. A key without a public half must have been
+    generated before (`keep_key`); its row is left as it is.
+    """
+    match manifest:
+        case Server():
+            _put_server(tx, manifest)
+        case Site():
+            _put_site(tx, manifest, identity)
+        case Database():
+            _put_database(tx, manifest)
+        case SSHKey() | User():
+            _put_record(tx, manifest)
+        case _:
+            assert_never(manifest)
+
+
+def _put_server(tx: Tx, manifest: Server) -> None:
+    key = ssh_keys.get(tx, manifest.spec.ssh_key)
+    spec = manifest.spec
+    fields = ServerFields(
+        ip_address=spec.address,
+        os_version=spec.os.value,
+        hostname=spec.hostname or "",
+        web_server=spec.web_server,
+        port=spec.port,
+        ssh_key_id=key.id if key else None,
+        database_engines=spec.database_engines,
+        software=spec.software.model_dump(mode="json", by_alias=True),
+    )
+    servers.upsert(tx, manifest.name, fields)
+
+
+def _put_site(tx: Tx, manifest: Site, identity: Mapping[str, str]) -> None:
+    spec = manifest.spec
+    server = _server(tx, spec.server)
+    user = identity["system_user"]
+    fields = SiteFields(
+        server_id=server.id,
+        domain=spec.domain,
+        document_root=spec.document_root or ("public" if spec.app_type == "laravel" else ""),
+        system_user=user,
+        php_version=spec.php_version,
+        app_type=spec.app_type,
+    )
+    sites.upsert(tx, manifest.name, fields)
+    # the plan gave the number out; the counter follows, so that it is never given again
+    number = int(user.removeprefix("web")) if user.removeprefix("web").isdigit() else 0
+    while servers.get_by_id(tx, server.id).next_site_number <= number:
+        servers.allocate_site_number(tx, server.id)
+
+
+def _put_database(tx: Tx, manifest: Database) -> None:
+    spec = manifest.spec
+    site = sites.get(tx, spec.site) if spec.site else None
+    fields = DatabaseFields(
+        server_id=_server(tx, spec.server).id,
+        name=spec.name,
+        username=spec.username,
+        type=spec.engine,
+        site_id=site.id if site else None,
+    )
+    new = databases.get(tx, manifest.name) is None
+    databases.upsert(tx, manifest.name, fields, passwords.generate() if new else None)
+
+
+def _put_record(tx: Tx, manifest: SSHKey | User) -> None:
+    if isinstance(manifest, User):
+        users.upsert(tx, email=manifest.spec.email, name=manifest.spec.display_name or manifest.name)
+
+
+def set_state(tx: Tx, key: Key, state: State, *, suspended: bool = False) -> None:
+    """Bring a row's status word up to date; nothing for kinds without one or rows that are gone."""
+    match key.kind:
+        case Kind.SERVER:
+            if server := servers.get(tx, key.name):
+                words = {"creating": "provisioning", "ready": "active", "error": "error"}
+                servers.set_status(tx, server.id, words[state])  # type: ignore[arg-type]  # the values are ServerStatus
+        case Kind.SITE:
+            if site := sites.get(tx, key.name):
+                done: Literal["active", "suspended"] = "suspended" if suspended else "active"
+                sites.set_status(tx, site.id, done if state == "ready" else state)
+        case Kind.DATABASE:
+            if database := databases.get(tx, key.name):
+                databases.set_status(tx, database.id, "active" if state == "ready" else state)
+        case _:
+            pass
+
+
+def remove(tx: Tx, key: Key, *, retained: bool) -> None:
+    """Remove the row of a resource that is gone; a retained database keeps its row, marked so."""
+    match key.kind:
+        case Kind.SERVER:
+            if server := servers.get(tx, key.name):
+                servers.delete(tx, server.id)
+        case Kind.SITE:
+            if site := sites.get(tx, key.name):
+                sites.delete(tx, site.id)
+        case Kind.DATABASE:
+            if database := databases.get(tx, key.name):
+                if retained:
+                    databases.set_status(tx, database.id, "retained")
+                else:
+                    databases.delete(tx, database.id)
+        case Kind.SSH_KEY:
+            if ssh_key := ssh_keys.get(tx, key.name):
+                ssh_keys.delete(tx, ssh_key.id)
+        case Kind.USER | Kind.DEFAULTS:
+            pass  # a person stays: deployments name them
+
+
+def rename(tx: Tx, kind: Kind, old: str, new: str) -> None:
+    """Give the row of a renamed resource its new name."""
+    match kind:
+        case Kind.SERVER:
+            if server := servers.get(tx, old):
+                servers.rename(tx, server.id, new)
+        case Kind.SITE:
+            if site := sites.get(tx, old):
+                sites.rename(tx, site.id, new)
+        case Kind.DATABASE:
+            if database := databases.get(tx, old):
+                databases.rename(tx, database.id, new)
+        case Kind.SSH_KEY:
+            if ssh_key := ssh_keys.get(tx, old):
+                ssh_keys.rename(tx, ssh_key.id, new)
+        case Kind.USER | Kind.DEFAULTS:
+            pass
+
+
+def _server(tx: Tx, name: str) -> servers.Server:
+    found = servers.get(tx, name)
+    if found is None:
+        raise StoreFault(f"server {name} is not recorded", hint="apply the Server first, then what is on it")
+    return found
