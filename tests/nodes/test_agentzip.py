@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -55,6 +56,22 @@ def test_the_file_runs_as_a_program_and_as_an_archive(sources: Path, tmp_path: P
         [sys.executable, program, "x"], capture_output=True, text=True, timeout=60, check=False
     )
     assert (ran.returncode, ran.stdout) == (7, "['x'] 0 0\n")
+
+
+@pytest.mark.parametrize("minor", range(6, 15))
+def test_every_python_that_is_here_runs_it(sources: Path, tmp_path: Path, minor: int) -> None:
+    python = shutil.which(f"python3.{minor}")
+    if (
+        python is None
+        or subprocess.run([python, "-V"], capture_output=True, timeout=60, check=False).returncode
+    ):
+        pytest.skip(f"python3.{minor} missing")
+    program = tmp_path / "panel-ssh-manager"
+    program.write_bytes(agentzip.pack(sources).data)
+    ran = subprocess.run(
+        [python, "-I", "-S", program, "x"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (7, "['x'] 1 1\n")
 
 
 def test_python_at_the_place_of_enterprise_linux_8_is_found(sources: Path, tmp_path: Path) -> None:
