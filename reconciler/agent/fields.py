@@ -1,0 +1,252 @@
+"""Checks of single values that came over the wire. Each raises ValueError with a text that names what is allowed.
+
+Every pattern is anchored with `\\Z` (never `$`, which lets a final newline through) and plain ASCII.
+"""
+
+import re
+from typing import Any, Callable, FrozenSet, List, Optional, Tuple
+
+Check = Callable[[Any], None]
+
+# Prefixes of everything that may be written; those without a final slash are completed by the rest of a name.
+PREFIXES = (
+    "/etc/nginx/",
+    "/etc/panel/",
+    "/etc/systemd/system/panel-",
+    "/etc/tmpfiles.d/panel-",
+    "/home/",
+    "/var/lib/panel-sites/",
+    "/var/log/panel/",
+    "/var/lib/pgsql/data/pg_hba.conf",
+    "/etc/postgresql/",
+    "/etc/my.cnf.d/",
+    "/etc/mysql/mariadb.conf.d/",
+    "/etc/php",
+    "/etc/opt/remi/",
+    "/etc/sudoers.d/panel-",
+    "/etc/logrotate.d/panel-",
+)
+HOMES = ("/home/", "/var/lib/panel-sites/")
+
+MAX_BODY = 64 * 1024 * 1024
+
+_PATH = re.compile(r"/[A-Za-z0-9._@+=:,~/-]{1,1023}\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
+
+
+def pattern(expression: str, what: str) -> Check:
+    """A check that a value is a string that matches the whole expression."""
+    compiled = re.compile(expression + r"\Z")
+
+    def check(value: Any) -> None:
+        if not isinstance(value, str) or not compiled.match(value):
+            raise ValueError("is not {}".format(what))
+
+    return check
+
+
+def one_of(*allowed: Any) -> Check:
+    """A check that a value is one of a few; True is not taken for 1."""
+
+    def check(value: Any) -> None:
+        if not any(value is item or (type(value) is type(item) and value == item) for item in allowed):
+            raise ValueError("is not one of {}".format(", ".join(repr(item) for item in allowed)))
+
+    return check
+
+
+def list_of(item: Check, most: int, least: int = 0) -> Check:
+    """A check that a value is a list without repetitions whose items pass a check."""
+
+    def check(value: Any) -> None:
+        if not isinstance(value, list) or not least <= len(value) <= most:
+            raise ValueError("is not a list of {} to {} items".format(least, most))
+        for entry in value:
+            item(entry)
+        if len(set(value)) != len(value):
+            raise ValueError("names something twice")
+
+    return check
+
+
+def number(least: int, most: int) -> Check:
+    """A check that a value is a whole number within bounds."""
+
+    def check(value: Any) -> None:
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError("is not a number from {} to {}".format(least, most))
+
+    return check
+
+
+def boolean(value: Any) -> None:
+    """True or false."""
+    if type(value) is not bool:
+        raise ValueError("is not true or false")
+
+
+def _normal_path(value: Any) -> str:
+    if not isinstance(value, str) or not _PATH.match(value):
+        raise ValueError("is not an absolute path of plain characters")
+    parts = value.split("/")[1:]
+    if any(part in ("", ".", "..") or len(part) > 255 for part in parts):
+        raise ValueError("is not a normalised path")
+    return value
+
+
+def allowed(path: str) -> bool:
+    """True when a normalised path may be written by this agent."""
+    for prefix in PREFIXES:
+        if prefix.endswith(".conf"):
+            if path == prefix:
+                return True
+        elif path.startswith(prefix) and len(path) > len(prefix):
+            return True
+    return False
+
+
+def path(value: Any) -> None:
+    """A path that steps may write: absolute, normalised, plain characters, below a built-in prefix."""
+    if not allowed(_normal_path(value)):
+        raise ValueError("is outside the folders that this agent may write")
+
+
+def prefix(value: Any) -> None:
+    """An entry of `paths.writable`: it must not reach beyond a built-in prefix."""
+    if not isinstance(value, str) or not _PATH.match(value) or "/../" in value + "/" or "//" in value:
+        raise ValueError("is not an absolute path of plain characters")
+    if not any(value.startswith(known) for known in PREFIXES):
+        raise ValueError("reaches beyond the folders that this agent may write")
+
+
+def home(value: Any) -> None:
+    """A home: below one of the folders made for homes."""
+    text = _normal_path(value)
+    if not any(text.startswith(known) and len(text) > len(known) for known in HOMES):
+        raise ValueError("is not below {}".format(" or ".join(HOMES)))
+
+
+def link_target(value: Any) -> None:
+    """What a symbolic link points at: absolute, or relative with plain characters."""
+    if not isinstance(value, str) or not re.match(r"[A-Za-z0-9._@+=:,~/-]{1,1023}\Z", value):
+        raise ValueError("is not a path of plain characters")
+
+
+def file_mode(value: Any) -> None:
+    """Octal mode of a file, four digits; no set-user-id, set-group-id or sticky bit."""
+    if not isinstance(value, str) or not re.match(r"0[0-7]{3}\Z", value):
+        raise ValueError('is not an octal mode such as "0644" (no special bits)')
+
+
+def folder_mode(value: Any) -> None:
+    """Octal mode of a folder, four digits; set-group-id and sticky are allowed."""
+    if not isinstance(value, str) or not re.match(r"[0123][0-7]{3}\Z", value):
+        raise ValueError('is not an octal mode such as "0750"')
+
+
+def _but_not(check: Check, refused: FrozenSet[str], what: str) -> Check:
+    def both(value: Any) -> None:
+        check(value)
+        if value in refused or value.startswith("pg_"):
+            raise ValueError("belongs to {}".format(what))
+
+    return both
+
+
+sha256 = pattern(_SHA256.pattern[:-2], "a lower-case sha256")
+ulid = pattern(_ULID.pattern[:-2], "a ULID")
+account = pattern(r"[a-z_][a-z0-9_-]{0,31}", "a plain account name")
+new_account = _but_not(
+    account, frozenset(["root", "daemon", "nobody", "panel", "postgres", "mysql", "nginx"]), "the system"
+)
+package = pattern(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}", "a plain package name")
+url = pattern(
+    r"https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?/[A-Za-z0-9._~/+%-]{1,500}\.rpm",
+    "an https URL of an .rpm file",
+)
+unit = pattern(
+    r"[A-Za-z0-9][A-Za-z0-9_.\\-]{0,150}(@[A-Za-z0-9_.\\-]{1,100})?\.(service|socket|timer|path|slice|target)",
+    "a full unit name",
+)
+host_name = pattern(
+    r"(?=.{1,64}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", "a host name"
+)
+shell = pattern(r"/(usr/)?s?bin/[a-z][a-z0-9-]{0,30}", "a shell")
+comment = pattern(r"[A-Za-z0-9 ._@()/+-]{0,100}", "a comment of plain characters")
+charset = pattern(r"[a-z0-9_]{1,64}", "a character set or collation name")
+sql_host = pattern(r"[A-Za-z0-9.%:_-]{1,60}", "a host pattern")
+server = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", "a server name")
+section = pattern(r"[A-Z][A-Za-z]{0,39}/[A-Za-z0-9][A-Za-z0-9._-]{0,199}", "a section id such as Site/shop")
+key = pattern(r"[a-z_]{1,40}:[!-~]{1,1100}", "a step key")
+fpm_binary = pattern(
+    r"(/usr/sbin|/opt/remi/php[0-9]{2,3}/root/usr/sbin)/php-fpm[0-9.]{0,5}", "a php-fpm binary"
+)
+fpm_config = pattern(
+    r"(/etc/panel/fpm|/etc/php|/etc/opt/remi)[A-Za-z0-9._/@-]{1,200}\.conf", "a php-fpm configuration"
+)
+cluster_data = pattern(
+    r"/var/lib/(pgsql|postgresql)(/[A-Za-z0-9][A-Za-z0-9._-]{0,60}){1,4}", "a PostgreSQL data folder"
+)
+
+_identifier = pattern(r"[A-Za-z_][A-Za-z0-9_$-]{0,62}", "a plain database identifier")
+mariadb_name = _but_not(
+    _identifier, frozenset(["mysql", "information_schema", "performance_schema", "sys"]), "the MariaDB server"
+)
+mariadb_user = _but_not(_identifier, frozenset(["root", "mysql", "mariadb"]), "the MariaDB server")
+postgresql_name = _but_not(
+    _identifier, frozenset(["postgres", "template0", "template1", "public"]), "PostgreSQL"
+)
+
+MARIADB_PRIVILEGES = (
+    "ALL",
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "CREATE",
+    "DROP",
+    "REFERENCES",
+    "INDEX",
+    "ALTER",
+    "CREATE TEMPORARY TABLES",
+    "LOCK TABLES",
+    "EXECUTE",
+    "CREATE VIEW",
+    "SHOW VIEW",
+    "CREATE ROUTINE",
+    "ALTER ROUTINE",
+    "EVENT",
+    "TRIGGER",
+)
+POSTGRESQL_PRIVILEGES = ("ALL", "CONNECT", "CREATE", "TEMPORARY")
+
+
+def privileges(known: Tuple[str, ...]) -> Check:
+    """A list of privileges, or ALL alone."""
+    listed = list_of(one_of(*known), most=len(known), least=1)
+
+    def check(value: Any) -> None:
+        listed(value)
+        if "ALL" in value and len(value) > 1:
+            raise ValueError("names ALL beside others")
+
+    return check
+
+
+def nullable(item: Check) -> Check:
+    """A check that lets null through."""
+
+    def check(value: Any) -> None:
+        if value is not None:
+            item(value)
+
+    return check
+
+
+def section_list(value: Any) -> Optional[List[str]]:
+    """The `sections` of a request: null or a list of ids. Raises ValueError."""
+    if value is None:
+        return None
+    list_of(section, most=100000)(value)
+    return list(value)

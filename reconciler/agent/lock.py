@@ -1,0 +1,103 @@
+"""One apply at a time, and none by an older daemon.
+
+The runner holds a flock for as long as it lives. Between the request and the moment when the runner has the lock, a
+claim on disk stands for it. The fence is the greatest number that any daemon has shown.
+"""
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+from typing import Iterator, Optional
+
+from . import atomic, places
+
+LOCK = places.STATE + "/lock"
+CLAIM = places.STATE + "/running.json"
+FENCE = places.STATE + "/fence.json"
+_CLAIM_SECONDS = 30.0
+
+
+class Held(Exception):
+    """Somebody else has the lock."""
+
+
+@contextmanager
+def exclusive(wait: float = 0.5) -> Iterator[int]:
+    """Hold the lock. Raises Held when another process has it for longer than `wait` seconds.
+
+    The wait is there because `is_held` of another conversation takes the lock for a moment.
+    """
+    fd = os.open(places.real(LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + wait
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Held() from None
+                time.sleep(0.01)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def is_held() -> bool:
+    """True when some process has the lock now."""
+    if not os.path.exists(places.real(LOCK)):
+        return False
+    try:
+        with exclusive(0.0):
+            return False
+    except Held:
+        return True
+
+
+def fence() -> int:
+    """The greatest fence seen."""
+    value = atomic.load_json(FENCE)
+    return int(value["fence"]) if isinstance(value, dict) else 0
+
+
+def raise_fence(number: int) -> None:
+    """Remember a greater fence, durably."""
+    if number > fence():
+        atomic.save_json(FENCE, {"fence": number})
+
+
+def claim(deployment: str, *, started: bool = False) -> None:
+    """Note that a runner is being started for this deployment, or (`started`) has the lock now."""
+    note = {"deployment": deployment, "boot": places.boot_id(), "at": time.monotonic(), "started": started}
+    atomic.save_json(CLAIM, note, durable=False)
+
+
+def release(deployment: str) -> None:
+    """Remove the note, if it is still about this deployment."""
+    value = atomic.load_json(CLAIM)
+    if isinstance(value, dict) and value.get("deployment") == deployment:
+        atomic.forget(CLAIM)
+
+
+def claimed() -> Optional[str]:
+    """The deployment for which a runner is being started, None when there is none or it never came."""
+    value = atomic.load_json(CLAIM)
+    if not isinstance(value, dict) or value.get("started") or value.get("boot") != places.boot_id():
+        return None
+    age = time.monotonic() - float(value.get("at", 0))
+    return str(value["deployment"]) if 0 <= age < _CLAIM_SECONDS else None
+
+
+def running() -> Optional[str]:
+    """The deployment that is being applied or about to be, None when there is none."""
+    if is_held():
+        value = atomic.load_json(CLAIM)
+        return str(value["deployment"]) if isinstance(value, dict) else ""
+    return claimed()
+
+
+def was_started(deployment: str) -> bool:
+    """True when a runner of this deployment has had the lock before (and died, if the lock is free now)."""
+    value = atomic.load_json(CLAIM)
+    return isinstance(value, dict) and value.get("deployment") == deployment and bool(value.get("started"))

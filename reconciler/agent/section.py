@@ -1,0 +1,209 @@
+"""Carries out the steps of one section, and puts a section back."""
+
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from . import journal, places
+from .bundle import Section
+from .faults import StepFault, cause
+from .journal import Journal, Undo
+from .pending import Pending
+from .steps import HANDLERS, handler_of
+from .steps.contract import Finding, Run
+from .steps.packages import Packages
+from .steps.paths import UNIT_FOLDER
+from .vocabulary import Step
+
+_LOG_SHARE = 128 * 1024
+_LOG_TEXT = 8 * 1024
+
+
+class State:
+    """What has become of one section so far."""
+
+    def __init__(self, section: Section) -> None:
+        self.section = section
+        self.state = "unchanged"
+        self.changed = 0
+        self.message = ""
+        self.kept: List[str] = []
+        self.undo: List[Undo] = []
+
+    def value(self) -> Dict[str, Any]:
+        """The entry of the outcome."""
+        return {"state": self.state, "changed": self.changed, "message": self.message, "kept": self.kept}
+
+
+class Log:
+    """Output of programs as events: at most 256 KiB a section, its head and its tail."""
+
+    def __init__(self, events: Journal) -> None:
+        self._events = events
+        self._at: Tuple[str, Optional[str]] = ("", None)
+        self._sent = 0
+        self._tail: List[Tuple[str, str]] = []
+        self._tail_size = 0
+        self._dropped = 0
+
+    def begin(self, section: str, key: Optional[str]) -> None:
+        """What follows belongs to this step."""
+        self._at = (section, key)
+
+    def write(self, stream: str, text: str) -> None:
+        """One line of output."""
+        text = text[:_LOG_TEXT]
+        if self._sent + len(text) <= _LOG_SHARE:
+            self._sent += len(text)
+            self._emit(stream, text)
+            return
+        self._tail.append((stream, text))
+        self._tail_size += len(text)
+        while self._tail_size > _LOG_SHARE:
+            old = self._tail.pop(0)
+            self._tail_size -= len(old[1])
+            self._dropped += len(old[1])
+
+    def end(self) -> None:
+        """The section is over: show the tail that was held back."""
+        if self._dropped:
+            self._emit("stderr", "… {} bytes of output left out …\n".format(self._dropped))
+        for stream, text in self._tail:
+            self._emit(stream, text)
+        self._tail, self._tail_size, self._sent, self._dropped = [], 0, 0, 0
+
+    def _emit(self, stream: str, text: str) -> None:
+        section, key = self._at
+        self._events.event("log", section=section, key=key, stream=stream, text=text)
+
+
+class Context(NamedTuple):
+    """What the parts of an apply share.
+
+    `demands`: for each key the units that want a reload or restart when it changes; `wanted`: units that are to run;
+    `changed_paths`: which sections changed a path.
+    """
+
+    run: Run
+    pending: Pending
+    log: Log
+    demands: Dict[str, List[Tuple[str, str]]]
+    wanted: Set[str]
+    changed_paths: Dict[str, Set[str]]
+
+
+def fault_text(error: Exception) -> str:
+    """The message of anything that a step raised."""
+    if isinstance(error, OSError):
+        place = error.filename if isinstance(error.filename, str) else ""
+        return "{}: {}".format(place, cause(error)) if place else cause(error)
+    return str(error)
+
+
+def carry_out(state: State, context: Context) -> None:
+    """Check and apply each step in order. Raises StepFault or OSError at the first that fails."""
+    steps = state.section.steps
+    position = 0
+    while position < len(steps):
+        batch = _batch(steps, position)
+        position += len(batch)
+        if batch[0]["type"] == "unit":
+            context.run.before_units()
+        due = []
+        for step in batch:
+            finding = HANDLERS[step["type"]].check(step, context.run.world)
+            if finding is not None:
+                due.append((step, finding))
+        if due:
+            _apply(state, due, context)
+
+
+def _batch(steps: List[Step], position: int) -> List[Step]:
+    """The step, or a run of package steps of the same state, which become one transaction."""
+    first = steps[position]
+    end = position + 1
+    if first["type"] == "package":
+        wanted = first.get("state", "present")
+        while (
+            end < len(steps)
+            and steps[end]["type"] == "package"
+            and steps[end].get("state", "present") == wanted
+        ):
+            end += 1
+    return steps[position:end]
+
+
+def _apply(state: State, due: List[Tuple[Step, Finding]], context: Context) -> None:
+    """Begin, carry out and end one step, or several packages at once."""
+    run = context.run
+    section = state.section.id
+    for step, finding in due:
+        key = step["key"]
+        context.log.begin(section, key if len(due) == 1 else None)
+        _ask(step, section, context)
+        handler = HANDLERS[step["type"]]
+        record = handler.record(step, run)
+        context.pending.save()
+        run.journal.event("step_started", section=section, key=key, action=finding.action)
+        state.undo.append(run.journal.begin(section, key, record))
+    started = time.monotonic()
+    try:
+        handler = HANDLERS[due[0][0]["type"]]
+        if isinstance(handler, Packages):
+            handler.apply_all([step for step, _ in due], run)
+        else:
+            handler.apply(due[0][0], run)
+    except (StepFault, OSError) as error:
+        for step, _ in due:
+            run.journal.event("step_failed", section=section, key=step["key"], message=fault_text(error))
+        raise
+    seconds = round(time.monotonic() - started, 3)
+    for step, _ in due:
+        state.changed += 1
+        if "path" in step:
+            context.changed_paths.setdefault(step["path"], set()).add(section)
+        run.journal.done(section, step["key"])
+        run.journal.event("step_done", section=section, key=step["key"], seconds=seconds)
+
+
+def _ask(step: Step, section: str, context: Context) -> None:
+    """Note what the change will make necessary, before it is made."""
+    for unit, action in context.demands.get(step["key"], []):
+        context.pending.ask_unit(unit, action, section)
+    if step.get("validate"):
+        context.pending.ask_validator(step["validate"], section)
+    if step.get("path", "").startswith(UNIT_FOLDER):
+        context.pending.daemon_reload = True
+
+
+def put_back(state: State, context: Context) -> None:
+    """Undo a section's steps in reverse order; those that cannot be undone are named in `kept`."""
+    run = context.run
+    context.pending.withdraw(state.section.id)
+    for undo in reversed(state.undo):
+        copies = places.real(journal.folder(undo.journal))
+        try:
+            undone = bool(undo.record) and handler_of(undo.key).undo(undo.record, copies, run)
+        except (StepFault, OSError) as error:
+            undone = False
+            run.journal.event(
+                "log",
+                section=state.section.id,
+                key=undo.key,
+                stream="stderr",
+                text="cannot put back: {}\n".format(fault_text(error)),
+            )
+        if undone:
+            if undo.journal == run.deployment:
+                run.journal.undone(state.section.id, undo.key)
+            run.journal.event("rolled_back", section=state.section.id, key=undo.key)
+        elif undo.key not in state.kept:
+            state.kept.append(undo.key)
+        _unchange(undo, context)
+    state.undo = []
+    state.changed = 0
+
+
+def _unchange(undo: Undo, context: Context) -> None:
+    path = undo.record.get("path")
+    if path and path in context.changed_paths:
+        context.changed_paths[path].discard(undo.section)

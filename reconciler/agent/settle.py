@@ -1,0 +1,182 @@
+"""After the steps: validators, the search for the guilty section, then reloads and restarts."""
+
+import json
+from typing import Dict, List, Set
+
+from . import validators
+from .faults import StepFault
+from .pending import UnitDebt
+from .section import Context, State, carry_out, fault_text, put_back
+from .steps import units
+from .validators import Verdict
+
+_ANYWAY = " (it fails without the changes of this apply, too)"
+
+
+class Settler:
+    """Brings an apply whose steps are done to its end. `states` are the sections by id, in order."""
+
+    def __init__(self, states: Dict[str, State], context: Context) -> None:
+        self.states = states
+        self.context = context
+        self.reloaded: List[str] = []
+
+    def _event(self, kind: str, **values: object) -> None:
+        self.context.run.journal.event(kind, **values)
+
+    def fail(self, section: str, message: str) -> None:
+        """Put a section back and mark it as failed."""
+        state = self.states[section]
+        put_back(state, self.context)
+        state.state = "failed"
+        state.message = self.context.run.scrubber.clean(message)
+        self._event("section_failed", section=section, message=message)
+
+    # validators
+
+    def validate(self) -> None:
+        """Run every validator that a change asked for until each passes; sections that stand in the way are put back."""
+        pending = self.context.pending
+        todo = sorted(pending.validators)
+        while todo:
+            name = todo.pop(0)
+            if name not in pending.validators:
+                continue
+            validator = json.loads(name)
+            verdict = self._run(validator)
+            if verdict.ok:
+                continue
+            touched: Set[str] = set()
+            for other, sections in pending.validators.items():
+                if sections & pending.validators[name]:
+                    touched.add(other)
+            self._find_guilty(name, validator, verdict)
+            todo = sorted((set(todo) | touched) & set(pending.validators) - {name})
+
+    def _run(self, validator: Dict[str, object]) -> Verdict:
+        verdict = validators.run(validator)
+        message = None if verdict.ok else verdict.message
+        self._event("validate", name=validators.name(validator), ok=verdict.ok, message=message)
+        return verdict
+
+    def _candidates(self, name: str) -> List[str]:
+        """Sections that changed something this validator reads and are still in place, in order."""
+        asked = self.context.pending.validators.get(name, set())
+        return [section for section, state in self.states.items() if section in asked and state.undo]
+
+    def _find_guilty(self, name: str, validator: Dict[str, object], verdict: Verdict) -> None:
+        """Put sections back until the validator passes: first those whose file the message names."""
+        failed: List[str] = []
+        while not verdict.ok:
+            blamed = self._blamed(name, verdict.message)
+            if not blamed:
+                failed += self._by_trial(name, validator, verdict)
+                break
+            for section in blamed:
+                self.fail(section, verdict.message)
+            failed += blamed
+            verdict = self._run(validator)
+        if not verdict.ok and not self._candidates(name) and not self._run(validator).ok:
+            for section in failed:
+                self.states[section].message += _ANYWAY
+
+    def _blamed(self, name: str, message: str) -> List[str]:
+        candidates = self._candidates(name)
+        for path in validators.blamed_paths(message):
+            sections = self.context.changed_paths.get(path, set())
+            found = [section for section in candidates if section in sections]
+            if found:
+                return found
+        return candidates if len(candidates) == 1 else []
+
+    def _by_trial(self, name: str, validator: Dict[str, object], verdict: Verdict) -> List[str]:
+        """Put one section back after the other, the last first; then try the innocent ones again. Those that failed."""
+        back: List[str] = []
+        failed: List[str] = []
+        message = verdict.message
+        while not verdict.ok:
+            candidates = self._candidates(name)
+            if not candidates:
+                break
+            put_back(self.states[candidates[-1]], self.context)
+            back.append(candidates[-1])
+            message, verdict = verdict.message, self._run(validator)
+        if verdict.ok and back:
+            failed.append(back.pop())
+            self.fail(failed[0], message)
+        for section in reversed(back):
+            if not verdict.ok:
+                failed.append(section)
+                self.fail(section, message)
+            elif not self._try_again(section, validator):
+                failed.append(section)
+        return failed
+
+    def _try_again(self, section: str, validator: Dict[str, object]) -> bool:
+        """Apply a section that was put back without being guilty; false when it fails after all."""
+        state = self.states[section]
+        state.kept = []
+        try:
+            carry_out(state, self.context)
+        except (StepFault, OSError) as error:
+            self.fail(section, fault_text(error))
+            return False
+        verdict = self._run(validator)
+        if not verdict.ok:
+            self.fail(section, verdict.message)
+        return verdict.ok
+
+    # reloads and restarts
+
+    def reload(self) -> None:
+        """Do what was collected, once per unit. A section whose reload fails is put back, and what had already been
+        reloaded for it is reloaded again."""
+        pending = self.context.pending
+        done: Dict[str, UnitDebt] = {}
+        todo = sorted(pending.units)
+        while todo:
+            unit = todo.pop(0)
+            debt = pending.units.pop(unit, None)
+            if debt is None:
+                continue
+            self.context.run.before_units()
+            message = self._do(unit, debt.action)
+            if message:
+                again = self._fail_all(debt, "{} {}: {}".format(debt.action, unit, message), done)
+                pending.units.update(again)
+                todo += sorted(again)
+                self.context.run.before_units()
+                message = self._do(unit, debt.action)
+            if not message and unit not in self.reloaded:
+                self.reloaded.append(unit)
+            done[unit] = debt
+
+    def _fail_all(self, debt: UnitDebt, message: str, done: Dict[str, UnitDebt]) -> Dict[str, UnitDebt]:
+        """Put back the sections that asked; the units that have read their files meanwhile must read them again."""
+        again = {}
+        for section in sorted(debt.sections & set(self.states)):
+            if self.states[section].state == "failed":
+                continue
+            self.fail(section, message)
+            for unit, other in done.items():
+                if section in other.sections:
+                    again[unit] = UnitDebt(other.action, other.sections - {section})
+        return again
+
+    def _do(self, unit: str, action: str) -> str:
+        """Reload or restart a unit that runs; one that is stopped on purpose stays stopped."""
+        try:
+            state = units.state_of(unit)
+        except StepFault as fault:
+            return str(fault)
+        if state.active == "failed" and unit in self.context.wanted:
+            units.control("reset-failed", unit)
+            message = units.control("start", unit)
+        elif not state.is_active():
+            return ""
+        else:
+            message = units.control("try-reload-or-restart" if action == "reload" else "try-restart", unit)
+        if not message and not units.state_of(unit).is_active():
+            message = "{} did not stay up; it last said: {}".format(unit, units.last_words(unit))
+        self._event(action, unit=unit, ok=not message, message=message or None)
+        return message

@@ -1,0 +1,30 @@
+"""The step types: each knows how to look, to change and to put back."""
+
+from typing import Dict
+
+from . import accounts, files, mariadb_steps, packages, postgresql_steps, units
+from .contract import Handler
+
+HANDLERS: Dict[str, Handler] = {
+    "package": packages.Packages(),
+    "repository": packages.Repositories(),
+    "hostname": accounts.Hostname(),
+    "group": accounts.Groups(),
+    "user": accounts.Users(),
+    "directory": files.Directories(),
+    "file": files.Files(),
+    "symlink": files.Symlinks(),
+    "unit": units.Units(),
+    "mariadb_database": mariadb_steps.Databases(),
+    "mariadb_user": mariadb_steps.Users(),
+    "mariadb_grant": mariadb_steps.Grants(),
+    "postgresql_cluster": postgresql_steps.Clusters(),
+    "postgresql_role": postgresql_steps.Roles(),
+    "postgresql_database": postgresql_steps.Databases(),
+    "postgresql_grant": postgresql_steps.Grants(),
+}
+
+
+def handler_of(key: str) -> Handler:
+    """The handler of a step by its key."""
+    return HANDLERS[key.split(":", 1)[0]]

@@ -1,0 +1,197 @@
+"""Packages and the repositories that they come from."""
+
+import os
+import re
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from .. import places, process
+from ..faults import StepFault
+from ..observe import World
+from ..vocabulary import Step
+from .contract import Finding, Handler, Run, absent, change
+
+_TRANSACTION_SECONDS = 1800.0
+_LOCK_WAIT_SECONDS = float(os.environ.get("PANEL_TEST_LOCK_WAIT", "180")) if places.testing() else 180.0
+_DNF_LOCKED = 200
+_DNF_PID_FILES = (
+    "/var/lib/dnf/rpmdb_lock.pid",
+    "/var/cache/dnf/metadata_lock.pid",
+    "/var/cache/dnf/download_lock.pid",
+)
+_LOCK_FILES = (
+    "/var/lib/dpkg/lock-frontend",
+    "/var/lib/dpkg/lock",
+    "/var/lib/apt/lists/lock",
+    "/var/lib/rpm/.rpm.lock",
+)
+_LOCKED = re.compile(
+    r"Could not get lock|can't create transaction lock|Unable to acquire the dpkg frontend lock", re.I
+)
+_STALE = re.compile(
+    r"Unable to locate package|no installation candidate|Failed to fetch|404|Unable to find a match|Cannot download"
+    r"|Error downloading packages"
+)
+
+
+def _name_of(pid: int) -> str:
+    try:
+        with open("/proc/{}/comm".format(pid)) as source:
+            return "{} (process {})".format(source.read().strip(), pid)
+    except OSError:
+        return ""
+
+
+def lock_holder() -> str:
+    """Who holds the lock of the package manager: "dnf (process 4711)", or an empty text when it cannot be told."""
+    inodes = {}
+    for path in _LOCK_FILES:
+        try:
+            inodes[os.stat(places.real(path)).st_ino] = path
+        except OSError:
+            continue
+    with open("/proc/locks") as source:
+        for line in source:
+            fields = line.split()
+            if "->" in fields or len(fields) < 6:
+                continue
+            inode = fields[5].rpartition(":")[2]
+            if inode.isdigit() and int(inode) in inodes and int(fields[4]) > 0:
+                return _name_of(int(fields[4]))
+    for path in _DNF_PID_FILES:
+        try:
+            with open(places.real(path)) as source:
+                name = _name_of(int(source.read().strip() or 0))
+        except (OSError, ValueError):
+            continue
+        if name:
+            return name
+    return ""
+
+
+def _dnf(arguments: List[str], run: Run) -> process.Finished:
+    options = ["-y", "--setopt=exit_on_lock=True", "--setopt=clean_requirements_on_remove=False"]
+    return process.run(["dnf", *options, *arguments], timeout=_TRANSACTION_SECONDS, listener=run.log)
+
+
+def _apt(arguments: List[str], run: Run) -> process.Finished:
+    options = ["-y", "-q", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
+    options += ["-o", "Dpkg::Use-Pty=0"]
+    return process.run(["apt-get", *options, *arguments], timeout=_TRANSACTION_SECONDS, listener=run.log)
+
+
+def _unlocked(act: Callable[[], process.Finished], program: str) -> process.Finished:
+    """Run a transaction, waiting a bounded time while somebody else holds the lock."""
+    deadline = time.monotonic() + _LOCK_WAIT_SECONDS
+    while True:
+        done = act()
+        locked = (program == "dnf" and done.code == _DNF_LOCKED) or (
+            not done.ok() and bool(_LOCKED.search(done.err + done.out))
+        )
+        if not locked:
+            return done
+        if time.monotonic() > deadline:
+            raise StepFault(
+                "the package manager is locked by {}; waited {:.0f} seconds".format(
+                    lock_holder() or "another program", _LOCK_WAIT_SECONDS
+                )
+            )
+        time.sleep(2.0)
+
+
+def _no_package_lists() -> bool:
+    try:
+        names = os.listdir(places.real("/var/lib/apt/lists"))
+    except OSError:
+        return True
+    return not any(name.endswith("_Packages") or "_Packages." in name for name in names)
+
+
+def transaction(verb: str, names: List[str], run: Run) -> None:
+    """Install or remove packages in one transaction. Raises StepFault with what the package manager said."""
+    if run.world.package_manager == "dnf":
+        done = _unlocked(lambda: _dnf([verb, *names], run), "dnf")
+        if not done.ok() and verb == "install" and _STALE.search(done.out + done.err):
+            done = _unlocked(lambda: _dnf(["--refresh", verb, *names], run), "dnf")
+        program = "dnf"
+    else:
+        program = "apt-get"
+        if verb == "install" and _no_package_lists():
+            _unlocked(lambda: _apt(["update"], run), program)
+        _repair_dpkg(run)
+        done = _unlocked(lambda: _apt([verb, *names], run), program)
+        if not done.ok() and verb == "install" and _STALE.search(done.out + done.err):
+            _unlocked(lambda: _apt(["update"], run), program)
+            done = _unlocked(lambda: _apt([verb, *names], run), program)
+    run.world.forget("packages", "units", "mariadb", "postgresql")
+    if not done.ok():
+        raise StepFault("cannot {} {}: {}".format(verb, ", ".join(names), done.reason(program + " " + verb)))
+    for name in names:
+        if run.world.installed(name) != (verb == "install"):
+            raise StepFault("{} said it would {} {}, but it did not".format(program, verb, name))
+
+
+def _repair_dpkg(run: Run) -> None:
+    """Finish what an interrupted dpkg left; without it every further call is refused."""
+    folder = places.real("/var/lib/dpkg/updates")
+    if os.path.isdir(folder) and any(name.isdigit() for name in os.listdir(folder)):
+        process.run(
+            ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"],
+            timeout=_TRANSACTION_SECONDS,
+            listener=run.log,
+        )
+
+
+class Packages(Handler):
+    """`package`: installed or not. The runner puts consecutive ones into one transaction."""
+
+    def check(self, step: Step, world: World) -> Optional[Finding]:
+        """Ask the package database."""
+        installed = world.installed(step["name"])
+        if installed == (not absent(step)):
+            return None
+        if absent(step):
+            return Finding("delete", [change("installed", before=True, after=False)])
+        return Finding("create", [change("installed", before=False, after=True)])
+
+    def apply(self, step: Step, run: Run) -> None:
+        """A transaction for this package alone."""
+        self.apply_all([step], run)
+
+    def apply_all(self, steps: List[Step], run: Run) -> None:
+        """One transaction; all steps have the same state."""
+        transaction("remove" if absent(steps[0]) else "install", [step["name"] for step in steps], run)
+
+
+class Repositories(Handler):
+    """`repository`: a release package, from the enabled repositories or else from its URL."""
+
+    def check(self, step: Step, world: World) -> Optional[Finding]:
+        """Ask the package database."""
+        if world.installed(step["package"]):
+            return None
+        return Finding("create", [change("installed", before=False, after=True)])
+
+    def apply(self, step: Step, run: Run) -> None:
+        """Install it. Raises StepFault."""
+        try:
+            transaction("install", [step["package"]], run)
+        except StepFault:
+            if not step.get("url"):
+                raise
+        else:
+            return
+        if run.world.package_manager != "dnf":
+            raise StepFault(
+                "{} is not in the enabled repositories, and only dnf installs from a URL".format(
+                    step["package"]
+                )
+            )
+        done = _unlocked(lambda: _dnf(["install", step["url"]], run), "dnf")
+        run.world.forget("packages")
+        if not done.ok():
+            raise StepFault("cannot install {}: {}".format(step["url"], done.reason("dnf install")))
+
+    def undo(self, record: Dict[str, Any], copies: str, run: Run) -> bool:
+        """A repository stays: other packages may rest on it."""
+        return False

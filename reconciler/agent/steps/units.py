@@ -1,0 +1,123 @@
+"""systemd units: started or stopped, enabled or disabled, in place."""
+
+from typing import Any, Dict, List, Optional
+
+from .. import process
+from ..faults import StepFault
+from ..observe import UnitState, World, show_units
+from ..vocabulary import Step
+from .contract import Change, Finding, Handler, Run, absent, change
+
+_SECONDS = 300.0
+
+
+def last_words(unit: str) -> str:
+    """The last lines that a unit wrote to the journal, for an error message."""
+    argv = ["journalctl", "-u", unit, "-n", "8", "-o", "cat", "--no-pager", "-q"]
+    lines = [line.strip() for line in process.run(argv, timeout=20).out.splitlines() if line.strip()]
+    return "; ".join(lines[-8:])[-1500:]
+
+
+def state_of(unit: str) -> UnitState:
+    """What systemd says about one unit now. Raises StepFault."""
+    return show_units([unit])[unit]
+
+
+def control(verb: str, unit: str) -> str:
+    """`systemctl VERB UNIT`: an empty text, or why it failed."""
+    done = process.run(["systemctl", "--no-ask-password", verb, "--", unit], timeout=_SECONDS)
+    if done.ok():
+        return ""
+    message = done.reason("systemctl {} {}".format(verb, unit))
+    said = last_words(unit) if verb not in ("enable", "disable") else ""
+    return "{}; it last said: {}".format(message, said) if said else message
+
+
+def daemon_reload() -> str:
+    """Have systemd read the unit files again: an empty text, or why it failed."""
+    done = process.run(["systemctl", "daemon-reload"], timeout=_SECONDS)
+    return "" if done.ok() else done.reason("systemctl daemon-reload")
+
+
+def _must(verb: str, unit: str) -> None:
+    message = control(verb, unit)
+    if message:
+        raise StepFault(message)
+
+
+def _wanted(step: Step) -> Dict[str, Optional[bool]]:
+    if absent(step):
+        return {"active": False, "enabled": False}
+    return {"active": step.get("active"), "enabled": step.get("enabled")}
+
+
+def _changes(state: UnitState, wanted: Dict[str, Optional[bool]]) -> List[Change]:
+    now = {"active": state.is_active(), "enabled": state.is_enabled()}
+    if wanted["enabled"] is False and state.file_state in ("static", "indirect", "generated", "alias"):
+        now["enabled"] = False  # there is nothing to disable
+    return [change(f, now[f], wanted[f]) for f in now if wanted[f] is not None and wanted[f] != now[f]]
+
+
+class Units(Handler):
+    """`unit`. Reloads and restarts are not done here: they are collected and done once at the end."""
+
+    def check(self, step: Step, world: World) -> Optional[Finding]:
+        """Compare what systemd says."""
+        state = world.unit(step["name"])
+        changes = _changes(state, _wanted(step))
+        if not changes:
+            return None
+        note = "the unit failed" if state.active == "failed" else ""
+        if state.load == "not-found":
+            note = "the unit file is not there yet"
+        return Finding("delete" if absent(step) else "update", changes, note)
+
+    def record(self, step: Step, run: Run) -> Dict[str, Any]:
+        """Whether it ran and was enabled."""
+        state = run.world.unit(step["name"])
+        return {"unit": step["name"], "active": state.is_active(), "enabled": state.is_enabled()}
+
+    def apply(self, step: Step, run: Run) -> None:
+        """Enable before starting, stop before disabling. Raises StepFault with the unit's last words."""
+        name = step["name"]
+        run.before_units()
+        run.world.forget("units")
+        state = run.world.unit(name)
+        changes = _changes(state, _wanted(step))
+        for item in sorted(changes, key=lambda c: (c["field"] == "enabled") != bool(c["to"])):
+            self._set(item, name, state, run)
+        run.world.forget("units", "mariadb", "postgresql")
+        left = _changes(run.world.unit(name), _wanted(step))
+        if left:
+            fields = ", ".join("{} is {}".format(item["field"], item["from"]) for item in left)
+            raise StepFault(
+                "{} did not stay as asked: {}; it last said: {}".format(name, fields, last_words(name))
+            )
+
+    def _set(self, item: Change, name: str, state: UnitState, run: Run) -> None:
+        field, to = item["field"], item["to"]
+        if field == "enabled":
+            _must("enable" if to else "disable", name)
+        elif not to:
+            _must("stop", name)
+        else:
+            if state.active == "failed":
+                control("reset-failed", name)
+            _must("start", name)
+            run.on_unit_start(name)
+
+    def undo(self, record: Dict[str, Any], copies: str, run: Run) -> bool:
+        """Back to what it was, as far as it can be."""
+        name = record["unit"]
+        run.before_units()
+        run.world.forget("units")
+        state = run.world.unit(name)
+        wanted: Dict[str, Optional[bool]] = {"active": record["active"], "enabled": record["enabled"]}
+        messages = []
+        for item in _changes(state, wanted):
+            verbs = {"enabled": ("disable", "enable"), "active": ("stop", "start")}[item["field"]]
+            messages.append(control(verbs[bool(item["to"])], name))
+        run.world.forget("units")
+        if any(messages):
+            raise StepFault("; ".join(message for message in messages if message))
+        return True
