@@ -31,6 +31,12 @@ BUILD_TOOLS = (
 )
 
 
+def _image(name: str) -> str:
+    if name not in NAMES:
+        raise argparse.ArgumentTypeError(f"there is no image {name}, only {', '.join(NAMES)}")
+    return name
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 
@@ -102,11 +108,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m lab", description="a lab of real nodes on this machine")
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("images", help="build what is missing")
-    build.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="image", help=", ".join(NAMES))
+    build.add_argument("names", nargs="*", type=_image, metavar="image", help=", ".join(NAMES))
     commands.add_parser("doctor", help="say what is missing on this machine")
     commands.add_parser("sweep", help="remove what dead labs left behind")
     start = commands.add_parser("up", help="start nodes and keep them until Ctrl-C")
-    start.add_argument("names", nargs="+", choices=NAMES, metavar="image", help=", ".join(NAMES))
+    start.add_argument("names", nargs="+", type=_image, metavar="image", help=", ".join(NAMES))
     chosen = parser.parse_args(argv)
     try:
         if chosen.command == "images":

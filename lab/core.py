@@ -15,10 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from .cable import CONTROLLER, NETWORK
 from .host import LabError, LabUnavailable, cgroup_roots, clean_env, go_private, run, scratch_dir, why_not
 from .images.cache import Image
 from .images.registry import find
-from .node import CONTROLLER, NETWORK, Key, Node
+from .node import Key, Node
 from .sweep import FRESH_PREFIX, PREFIX, remove_cgroup, sweep
 
 FIRST_NODE, LAST_NODE = 11, 250

@@ -7,9 +7,13 @@ container may not do (set the clock) is not here.
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-from .host import run
+from .cable import INNER
+from .host import LabError, clean_env, run
 from .node import Node
 
 TABLE = "lab_fault"
@@ -77,6 +81,39 @@ def slow_network(node: Node, rate: str = "256kbit") -> Iterator[None]:
     finally:
         if node.running:
             run(*device, "del", "dev", "host0", "root")
+
+
+@contextlib.contextmanager
+def latency(node: Node, *, delay: float = 0.0, jitter: float = 0.0, loss: float = 0.0) -> Iterator[None]:
+    """Each frame takes `delay` seconds, and up to `jitter` more, each way; a share `loss` never arrives.
+
+    The cable is swapped for a slow one; address and hardware address stay, so open connections live on.
+    """
+    link = node.link
+    ends = [str(link.namespace), INNER, link.device]
+    options = ["--delay", str(delay), "--jitter", str(jitter), "--loss", str(loss)]
+    link.cut()
+    line = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "lab.delayline", *ends, *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parent.parent,
+        env=clean_env(),
+    )
+    with line:
+        try:
+            if not line.stdout or line.stdout.readline() != b"ready\n":
+                raise LabError("the delay line did not start: is there a /dev/net/tun?")
+            run("ip", "-n", node.name, "link", "set", INNER, "address", link.mac)
+            link.configure()
+            yield
+        finally:
+            line.kill()
+            line.wait()
+            # unless the node got a new cable meanwhile, by losing power and coming back
+            if node.running and not link.exists():
+                link.lay()
+                link.configure()
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cable import CONTROLLER, Cable
 from .host import LabError, cgroup_roots, clean_env, run
 from .images.cache import Image
 from .sweep import kill_cgroup, remove_cgroup
@@ -22,8 +23,6 @@ from .sweep import kill_cgroup, remove_cgroup
 if TYPE_CHECKING:
     from .core import Lab
 
-NETWORK = "198.18.0"  # from the range kept for benchmarks (RFC 2544): never routed
-CONTROLLER = f"{NETWORK}.1"
 REBOOT_STATUS = 133  # systemd-nspawn's way to say that the node asked for a reboot
 NODE_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
 
@@ -60,7 +59,7 @@ class Node:
         self.root = self.dir / "root"
         """The node's file system, as seen from here; it can be read and written while the node runs."""
         self.upper = self.dir / "upper"
-        self.veth = f"vl{ip.rsplit('.', 1)[1]}"
+        self.link = Cable(name, ip, lab.bridge)
         self.boot_seconds = 0.0
         self._groups = [root / lab.dir.name / name for root in cgroup_roots()]
         self._supervisor: subprocess.Popen[bytes] | None = None
@@ -110,7 +109,7 @@ class Node:
             raise LabError("nodes are started from the main thread only")
         if not self.root.exists():
             self.prepare()
-        self._plug_in()
+        self.link.plug_in()
         for group in self._groups:
             # two nodes in one group would share the groups systemd makes below it
             group.mkdir(parents=True, exist_ok=True)
@@ -148,30 +147,6 @@ class Node:
             *[f"--bind-ro={source}:{target}" for source, target in self.image.binds],
         ]
 
-    def _plug_in(self) -> None:
-        """Gives the node a network namespace with one interface, `host0`, on the lab's bridge."""
-        self._unplug()
-        octet = int(self.ip.rsplit(".", 1)[1])
-        # a fixed hardware address: after a restart the neighbours' tables are still right
-        mac = f"02:00:c6:12:00:{octet:02x}"
-        run("ip", "netns", "add", self.name)
-        run(
-            *("ip", "-batch", "-"),
-            stdin=f"link add {self.veth} type veth peer name host0 address {mac} netns {self.name}\n"
-            f"link set {self.veth} master {self.lab.bridge} up\n",
-        )
-        run(
-            *("ip", "-n", self.name, "-batch", "-"),
-            stdin=f"addr add {self.ip}/24 dev host0\nlink set host0 up\nlink set lo up\n"
-            f"route add default via {CONTROLLER}\n",
-        )
-
-    def _unplug(self) -> None:
-        if Path("/run/netns", self.name).exists():
-            run("ip", "netns", "del", self.name, check=False)
-            # the kernel takes the pair away a moment later; its name must be free for the next start
-            run("ip", "link", "del", self.veth, check=False)
-
     def wait_ssh(self, timeout: float = 90) -> float:
         """Waits for the sshd's banner; the seconds since the start."""
         deadline = time.monotonic() + timeout
@@ -202,7 +177,7 @@ class Node:
                 self._supervisor.wait(timeout)
             except (OSError, LabError, subprocess.TimeoutExpired):
                 self.crash()
-        self._unplug()
+        self.link.unplug()
 
     def crash(self) -> None:
         """A power cut: every process of the node dies at once. `start` turns it on again with the same disk."""
@@ -212,7 +187,7 @@ class Node:
         deadline = time.monotonic() + 30
         while self.pids() and time.monotonic() < deadline:  # killed, and still being taken apart
             time.sleep(0.005)
-        self._unplug()
+        self.link.unplug()
 
     def reboot(self, timeout: float = 90) -> float:
         """Reboots from the inside and waits for sshd; the seconds it took."""
@@ -258,7 +233,7 @@ class Node:
 
     def cable(self, *, up: bool) -> None:
         """Plugs the node's network cable in or out."""
-        run("ip", "link", "set", self.veth, "up" if up else "down")
+        self.link.set("up" if up else "down")
 
     # -- commands -------------------------------------------------------------------------------------
 

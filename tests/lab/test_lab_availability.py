@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -31,19 +32,23 @@ def test_missing_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "systemd-nspawn missing: install systemd-container" in why_not()
 
 
-def test_doctor_as_another_user(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("changing the user needs root")
-    # a copy, as the checkout may lie where another user cannot read
-    tmp_path.chmod(0o755)
-    for parent in (tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
-    shutil.copytree(REPOSITORY / "lab", tmp_path / "lab", ignore=shutil.ignore_patterns("__pycache__"))
+@pytest.fixture
+def readable_copy() -> Iterator[Path]:
+    """A copy of the lab where every user can read it, which the checkout and pytest's folders may not be."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copytree(REPOSITORY / "lab", folder / "lab", ignore=shutil.ignore_patterns("__pycache__"))
+        yield folder
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
+def test_doctor_as_another_user(readable_copy: Path) -> None:
     python = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-B"]
     for command, says in (("doctor", "not root"), ("images", "not root"), ("sweep", "not root")):
         done = subprocess.run(
             [*python, "-m", "lab", command],
-            cwd=tmp_path,
+            cwd=readable_copy,
             capture_output=True,
             text=True,
             timeout=60,

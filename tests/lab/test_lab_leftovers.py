@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -80,6 +81,16 @@ def alive(pid: int) -> bool:
         return False
 
 
+def processes_with(words: bytes) -> list[int]:
+    """Processes with these words in their command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it may end while we look
+            if words in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
 def leftovers(owner: Owner) -> list[str]:
     """What there still is of a lab: processes, folder, control groups, mounts, files naming it."""
     found = [f"process {pid}" for pid in owner.pids if alive(pid)]
@@ -87,14 +98,11 @@ def leftovers(owner: Owner) -> list[str]:
         str(path) for path in (owner.dir, *(r / owner.dir.name for r in cgroup_roots())) if path.exists()
     ]
     found += [f"mount {point}" for point, _, _ in mounts() if owner.dir.name in point]
+    found += [f"process {pid} naming the lab" for pid in processes_with(owner.dir.name.encode())]
     for process in Path("/proc").glob("[0-9]*"):
-        try:
+        with contextlib.suppress(OSError):
             if owner.dir.name in (process / "mounts").read_text():
                 found.append(f"mount in the namespace of process {process.name}")
-            if owner.dir.name.encode() in (process / "cmdline").read_bytes():
-                found.append(f"process {process.name} naming the lab")
-        except OSError:
-            continue
     return found
 
 
@@ -125,11 +133,7 @@ def test_sweep_clears_a_lab_that_lost_its_janitor_too(owner: Owner) -> None:
     assert owner.dir.name.startswith(PREFIX)
     sweep(owner.dir.parent)
     assert owner.process.poll() is None, "a living lab was swept"
-    janitor = [
-        int(p.name)
-        for p in Path("/proc").glob("[0-9]*")
-        if f"lab.sweep\0{owner.dir}".encode() in (p / "cmdline").read_bytes()
-    ]
+    janitor = processes_with(f"lab.sweep\0{owner.dir}".encode())
     assert len(janitor) == 1
     os.kill(janitor[0], signal.SIGKILL)
     owner.process.kill()

@@ -123,6 +123,24 @@ def test_packet_loss_is_survived(debian_node: Node) -> None:
         assert debian_node.ssh("echo through").stdout == "through\n"
 
 
+def test_latency_keeps_connections(debian_node: Node) -> None:
+    opened = session(debian_node, 3)
+    with faults.latency(debian_node, delay=0.1, jitter=0.01):
+        begun = time.monotonic()
+        socket.create_connection((debian_node.ip, 22), timeout=10).close()
+        assert time.monotonic() - begun >= 0.2  # once there and once back
+        assert finish(opened) == 0
+    assert debian_node.ssh("echo again").stdout == "again\n"
+
+
+def test_latency_over_a_power_cut(debian_node: Node) -> None:
+    with faults.latency(debian_node, delay=0.05, loss=0.05):
+        debian_node.crash()
+        debian_node.start()
+        debian_node.wait_ssh()
+    assert try_ssh(debian_node) == 0
+
+
 def test_slow_network(debian_node: Node) -> None:
     with faults.slow_network(debian_node, "256kbit"):
         begun = time.monotonic()

@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from lab import Lab, LabError, Node
-from tests.lab_fixtures import WEB_UNITS, MakeNode
+from tests.lab_fixtures import WEB_UNITS, MakeNode, MakeNodes
 
 INSTALL = {"el9": "dnf -y -q install {}", "debian12": "apt-get -qq update && apt-get -qq install -y {}"}
 OS_ID = {"el9": 'ID="almalinux"', "debian12": "ID=debian"}
@@ -89,8 +89,8 @@ def test_web_node_runs_everything(web_node: Node) -> None:
     assert web_node.output("redis-cli ping") == "PONG"
 
 
-def test_web_nodes_do_not_share_an_identity(make_node: MakeNode) -> None:
-    first, second = make_node("debian12-web"), make_node("debian12-web")
+def test_web_nodes_do_not_share_an_identity(make_nodes: MakeNodes) -> None:
+    first, second = make_nodes("debian12-web", "debian12-web")
     assert first.ip != second.ip
     assert first.read("/etc/machine-id") != second.read("/etc/machine-id")
     assert second.output(f"getent hosts {first.name}").split() == [first.ip, first.name]
