@@ -1,7 +1,7 @@
 """Bundles in memory and on disk: the kept one (last applied) and the next one (sent, not yet applied)."""
 
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from . import atomic, canonical, places, vocabulary
 from .faults import Refusal
@@ -46,16 +46,9 @@ class Bundle:
             for step in section.steps:
                 yield section.id, step
 
-    def demands(self) -> Dict[str, List[Tuple[str, str]]]:
-        """For each key that somebody waits for: the units and whether they want `reload` or `restart`."""
-        found: Dict[str, List[Tuple[str, str]]] = {}
-        for _, step in self.steps():
-            if step["type"] != "unit" or step.get("state", "present") != "present":
-                continue
-            for field, action in (("reload_on", "reload"), ("restart_on", "restart")):
-                for key in step.get(field, []):
-                    found.setdefault(key, []).append((step["name"], action))
-        return found
+    def demands(self) -> "Demands":
+        """Which units wait for a change of which steps."""
+        return Demands(step for _, step in self.steps())
 
     def bodies(self) -> Set[str]:
         """The sha256 of every body and password that the bundle names."""
@@ -65,6 +58,28 @@ class Bundle:
                 if field in step:
                     found.add(step[field])
         return found
+
+
+class Demands:
+    """Which units want to be reloaded or restarted when a step changes something."""
+
+    def __init__(self, steps: Iterable[Step]) -> None:
+        self._keys: Dict[str, List[Tuple[str, str]]] = {}
+        self._prefixes: List[Tuple[str, str, str]] = []
+        for step in steps:
+            if step["type"] != "unit" or step.get("state", "present") != "present":
+                continue
+            for field, action in (("reload_on", "reload"), ("restart_on", "restart")):
+                for key in step.get(field, []):
+                    if key.endswith("*"):
+                        self._prefixes.append((key[:-1], step["name"], action))
+                    else:
+                        self._keys.setdefault(key, []).append((step["name"], action))
+
+    def of(self, key: str) -> List[Tuple[str, str]]:
+        """(unit, `reload` or `restart`) for each unit that waits for this step."""
+        found = [(unit, action) for prefix, unit, action in self._prefixes if key.startswith(prefix)]
+        return self._keys.get(key, []) + found
 
 
 def load(path: str) -> Optional[Bundle]:

@@ -26,6 +26,8 @@ PREFIXES = (
     "/etc/sudoers.d/panel-",
     "/etc/logrotate.d/panel-",
 )
+# Folders that may be made themselves, beside what is below them.
+FOLDERS = ("/etc/panel", "/var/log/panel")
 HOMES = ("/home/", "/var/lib/panel-sites/")
 
 MAX_BODY = 64 * 1024 * 1024
@@ -97,6 +99,8 @@ def _normal_path(value: Any) -> str:
 
 def allowed(path: str) -> bool:
     """True when a normalised path may be written by this agent."""
+    if path in FOLDERS:
+        return True
     for prefix in PREFIXES:
         if prefix.endswith(".conf"):
             if path == prefix:
@@ -194,6 +198,7 @@ mariadb_name = _but_not(
     _identifier, frozenset(["mysql", "information_schema", "performance_schema", "sys"]), "the MariaDB server"
 )
 mariadb_user = _but_not(_identifier, frozenset(["root", "mysql", "mariadb"]), "the MariaDB server")
+postgresql_owner = _but_not(_identifier, frozenset(["template0", "template1", "public"]), "PostgreSQL")
 postgresql_name = _but_not(
     _identifier, frozenset(["postgres", "template0", "template1", "public"]), "PostgreSQL"
 )

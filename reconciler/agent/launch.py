@@ -20,7 +20,7 @@ def program() -> str:
 
 def _command(deployment: str) -> List[str]:
     if os.path.isfile(program()):
-        return [sys.executable, program(), "run", deployment]
+        return [sys.executable, "-I", "-S", program(), "run", deployment]
     package = __name__.rpartition(".")[0]
     return [sys.executable, "-m", package + ".main", "run", deployment]
 

@@ -4,7 +4,7 @@ import time
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from . import journal, places
-from .bundle import Section
+from .bundle import Demands, Section
 from .faults import StepFault, cause
 from .journal import Journal, Undo
 from .pending import Pending
@@ -79,14 +79,14 @@ class Log:
 class Context(NamedTuple):
     """What the parts of an apply share.
 
-    `demands`: for each key the units that want a reload or restart when it changes; `wanted`: units that are to run;
+    `demands`: which units wait for which steps; `wanted`: units that are to run;
     `changed_paths`: which sections changed a path.
     """
 
     run: Run
     pending: Pending
     log: Log
-    demands: Dict[str, List[Tuple[str, str]]]
+    demands: Demands
     wanted: Set[str]
     changed_paths: Dict[str, Set[str]]
 
@@ -167,7 +167,7 @@ def _apply(state: State, due: List[Tuple[Step, Finding]], context: Context) -> N
 
 def _ask(step: Step, section: str, context: Context) -> None:
     """Note what the change will make necessary, before it is made."""
-    for unit, action in context.demands.get(step["key"], []):
+    for unit, action in context.demands.of(step["key"]):
         context.pending.ask_unit(unit, action, section)
     if step.get("validate"):
         context.pending.ask_validator(step["validate"], section)

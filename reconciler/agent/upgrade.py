@@ -37,7 +37,7 @@ def upgrade(data: Any, sha256: str) -> Dict[str, Any]:
     fresh = os.path.join(os.path.dirname(program), ".{}.new".format(os.path.basename(program)))
     try:
         _write(fresh, body)
-        said = process.run([sys.executable, fresh, "version"], timeout=30)
+        said = process.run([sys.executable, "-I", "-S", fresh, "version"], timeout=30)
         if not said.ok() or said.out.strip() != sha256:
             os.unlink(fresh)
             raise Refusal(

@@ -124,7 +124,7 @@ SHAPES: Dict[str, Shape] = {
         {"name": fields.postgresql_name}, dict(_STATE, password=fields.sha256), _named("name")
     ),
     "postgresql_database": _shape(
-        {"name": fields.postgresql_name}, dict(_STATE, owner=fields.postgresql_name), _named("name")
+        {"name": fields.postgresql_name}, dict(_STATE, owner=fields.postgresql_owner), _named("name")
     ),
     "postgresql_grant": _shape(
         {"database": fields.postgresql_name, "role": fields.postgresql_name},
