@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import functools
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,7 +19,7 @@ from typing import Self, TypeVar
 
 import sqlalchemy as sa
 
-from reconciler.errors import StoreFault
+from reconciler.errors import StoreBusy, StoreFault
 from reconciler.kit.clock import Clock, utc_now
 from reconciler.secrets.box import Box
 from reconciler.store import connections, identity, schema
@@ -53,7 +54,8 @@ class Store:
         self._readers = Workers("store-reader", _READERS)
         self._closed = False
         # at exit daemon threads are stopped anywhere; this lets them end what they do, within a limit
-        atexit.register(_close_at_exit, weakref.ref(self))
+        self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
+        atexit.register(self._at_exit)
 
     @classmethod
     def open(cls, path: Path, box: Box, *, clock: Clock = utc_now, busy_ms: int = 5000) -> Self:
@@ -102,7 +104,13 @@ class Store:
         """Runs `unit` in a read transaction on the calling thread. StoreFault, also when `unit` tries to write."""
         if self._closed:
             raise StoreFault("the database is closed")
-        with self._reader.connect() as connection, connection.begin():
+        try:
+            connection = self._reader.connect()
+        except sa.exc.TimeoutError as error:
+            raise StoreBusy(
+                f"all {_READERS + _SPARE} connections for reading {self.path} are in use", hint="try again"
+            ) from error
+        with connection, connection.begin():
             return unit(Tx(connection, self._box, self._clock()))
 
     async def awrite(self, unit: Callable[[Tx], T]) -> T:
@@ -139,6 +147,7 @@ class Store:
             self._interrupt()
             ended = self._writer.finish(1.0)
         self._closed = True
+        atexit.unregister(self._at_exit)
         read = self._readers.finish(1.0)
         if not read:
             self._readers.drop()

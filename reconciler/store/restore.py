@@ -14,6 +14,9 @@ from reconciler.store import backup, schema
 from reconciler.store.connections import connect
 from reconciler.store.faults import translated
 
+PATIENCE = 10.0
+"""Seconds to wait for another process that holds the database."""
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -71,7 +74,7 @@ def restore(source: Path, database: Path) -> Restored:
 
 def _patience(database: Path) -> Callable[[int, int, int], None]:
     """Python repeats a backup into a locked database without end; this is called at each attempt and ends it."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
 
     def progress(status: int, _remaining: int, _pages: int) -> None:
         if status != sqlite3.SQLITE_DONE and time.monotonic() > deadline:

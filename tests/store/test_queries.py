@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -33,6 +33,7 @@ from reconciler.store.queries import (
 )
 from reconciler.store.queries.conditions import State
 from reconciler.store.queries.inventory import Applied
+from reconciler.store.words import SoftwareAction, SoftwareStatus
 
 from .filled import Filled
 
@@ -53,8 +54,10 @@ class Later:
 
 
 @pytest.fixture
-def later(path: Path, box: Box) -> Later:
-    return Later(path, box)
+def later(path: Path, box: Box) -> Iterator[Later]:
+    made = Later(path, box)
+    yield made
+    made.store.close()
 
 
 def test_an_unchanged_upsert_keeps_the_row_as_it_is(later: Later) -> None:
@@ -104,9 +107,8 @@ def test_a_number_whose_unit_failed_is_given_again(store: Store, filled: Filled)
 
 
 def test_a_renamed_resource_keeps_its_row(store: Store, filled: Filled) -> None:
-    store.write(
-        lambda tx: (servers.rename(tx, filled.server, "web9"), sites.rename(tx, filled.site, "boutique"))
-    )
+    store.write(lambda tx: servers.rename(tx, filled.server, "web9"))
+    store.write(lambda tx: sites.rename(tx, filled.site, "boutique"))
     server = store.read(lambda tx: servers.get(tx, "web9"))
     site = store.read(lambda tx: sites.get(tx, "boutique"))
     assert server is not None
@@ -232,16 +234,19 @@ def test_a_person_is_one_record_whatever_the_case_of_the_email(store: Store) -> 
 def test_software_moves_through_its_states_and_the_newest_record_decides(
     store: Store, filled: Filled
 ) -> None:
-    def put(action: software_installations.SoftwareAction) -> software_installations.SoftwareInstallation:
+    def put(action: SoftwareAction) -> software_installations.SoftwareInstallation:
         return store.write(
             lambda tx: software_installations.put(
                 tx, server_id=filled.server, type="php", version="8.3", action=action
             )
         )
 
-    def advance(row: str, *states: software_installations.SoftwareStatus) -> None:
-        for state in states:
-            store.write(lambda tx, state=state: software_installations.advance(tx, row, state))
+    def advance(row: str, *states: SoftwareStatus) -> None:
+        def unit(tx: Tx) -> None:
+            for state in states:
+                software_installations.advance(tx, row, state)
+
+        store.write(unit)
 
     install = put("install")
     assert put("install") == install
@@ -256,10 +261,11 @@ def test_software_moves_through_its_states_and_the_newest_record_decides(
 
 
 def test_logs_are_listed_newest_first(store: Store, filled: Filled) -> None:
-    for n in range(3):
-        store.write(
-            lambda tx, n=n: server_logs.add(tx, server_id=filled.server, level="error", message=f"m{n}")
-        )
+    def log(tx: Tx) -> None:
+        for n in range(3):
+            server_logs.add(tx, server_id=filled.server, level="error", message=f"m{n}")
+
+    store.write(log)
     found = store.read(lambda tx: server_logs.listed(tx, server_id=filled.server, level="error", limit=2))
     assert [entry.message for entry in found] == ["m2", "m1"]
     denial = {"scontext": "s0:c1,c2", "count": 3}
@@ -283,8 +289,12 @@ def test_logs_are_listed_newest_first(store: Store, filled: Filled) -> None:
 
 def test_a_preference_holds_any_json_value(store: Store, filled: Filled) -> None:
     values = {"none": None, "flag": False, "list": [1, {"a": "ü"}], "text": "x"}
-    for key, value in values.items():
-        store.write(lambda tx, key=key, value=value: preferences.put(tx, filled.user, key, value))
+
+    def put(tx: Tx) -> None:
+        for key, value in values.items():
+            preferences.put(tx, filled.user, key, value)
+
+    store.write(put)
     assert store.read(lambda tx: preferences.all(tx, filled.user)) == {"theme": "dark", **values}
     assert store.read(lambda tx: preferences.get(tx, filled.user, "none", "default")) is None
     assert store.read(lambda tx: preferences.get(tx, filled.user, "unset", "default")) == "default"
@@ -293,7 +303,7 @@ def test_a_preference_holds_any_json_value(store: Store, filled: Filled) -> None
 def test_one_holds_a_lease_and_the_number_tells_old_from_new(later: Later) -> None:
     def acquire(seconds: int, owner: str) -> int | None:
         lease = later.at(seconds, lambda tx: leases.acquire(tx, "daemon", owner, timedelta(seconds=10)))
-        return lease and lease.fence
+        return None if lease is None else lease.fence
 
     assert [acquire(0, "a"), acquire(5, "b"), acquire(9, "a"), acquire(18, "b")] == [1, None, 1, None]
     assert acquire(19, "b") == 2
