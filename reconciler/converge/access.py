@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from reconciler.blueprint import SecretSource
 from reconciler.desired.fleet import Key
-from reconciler.desired.kinds import Kind, Server
+from reconciler.desired.kinds import Kind, Server, SSHKey
 from reconciler.errors import NotEnrolled, StoreFault, UsageFault
 from reconciler.kit.secret import Secret
+from reconciler.nodes import keys
 from reconciler.nodes.target import Target
 from reconciler.store import Tx
 from reconciler.store.queries import databases, servers, ssh_keys
@@ -31,6 +32,16 @@ def target(tx: Tx, server: Server) -> Target:
             hint=f"reconciler servers enroll {server.name} --user root --identity FILE",
         )
     return Target(server.name, spec.address, spec.port, private, pinned)
+
+
+def ensure_key(tx: Tx, manifest: SSHKey) -> None:
+    """Generate the pair of an SSHKey that declares no public half and has none stored yet."""
+    row = ssh_keys.get(tx, manifest.name)
+    if manifest.spec.public_key is None and (row is None or ssh_keys.private_key(tx, row.id) is None):
+        pair = keys.generate(f"reconciler {manifest.name}")
+        fingerprint = keys.fingerprint(pair.public)
+        row = ssh_keys.upsert(tx, name=manifest.name, public_key=pair.public, fingerprint=fingerprint)
+        ssh_keys.set_private_key(tx, row.id, pair.private)
 
 
 def passwords(tx: Tx) -> dict[str, Secret]:

@@ -97,6 +97,8 @@ class Executor:
     async def _begin(self, run: _Run, work: Mapping[str, NodeWork], applies: Mapping[str, str]) -> None:
         """Write every intent before the first node is touched, so that a crash loses no deployment."""
         await self._store.awrite(lambda tx: self._accept(tx, run.plan))
+        for manifest in assemble.after(run.plan).ssh_keys():
+            await self._store.awrite(lambda tx, m=manifest: access.ensure_key(tx, m))  # type: ignore[misc]
         of_server = {change.key: name for name, node in work.items() for change in node.changes}
         for change in run.plan.effective:
             apply_id = applies.get(of_server.get(change.key, ""))

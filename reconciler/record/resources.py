@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from typing import Literal, assert_never
 
@@ -21,8 +23,8 @@ State = Literal["creating", "ready", "error"]
 def put(tx: Tx, manifest: Resource, identity: Mapping[str, str]) -> None:
     """Write the row of a resource; a new one starts as provisioning or creating. Conflict when a value is taken.
 
-    A new database gets its password here, before any node learns of it. A key without a public half must have been
-    generated before (`keep_key`); its row is left as it is.
+    A new database gets its password here, before any node learns of it. A key without a declared public half has its
+    row from where it was generated; it is left as it is.
     """
     match manifest:
         case Server():
@@ -89,6 +91,15 @@ def _put_database(tx: Tx, manifest: Database) -> None:
 def _put_record(tx: Tx, manifest: SSHKey | User) -> None:
     if isinstance(manifest, User):
         users.upsert(tx, email=manifest.spec.email, name=manifest.spec.display_name or manifest.name)
+    elif manifest.spec.public_key is not None:
+        public = manifest.spec.public_key
+        ssh_keys.upsert(tx, name=manifest.name, public_key=public, fingerprint=_fingerprint(public))
+
+
+def _fingerprint(public_key: str) -> str:
+    """`SHA256:…` as ssh-keygen -l shows it (RFC 4716 has the older MD5 form only)."""
+    blob = hashlib.sha256(base64.b64decode(public_key.split()[1])).digest()
+    return "SHA256:" + base64.b64encode(blob).decode("ascii").rstrip("=")
 
 
 def set_state(tx: Tx, key: Key, state: State, *, suspended: bool = False) -> None:

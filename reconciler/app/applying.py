@@ -1,0 +1,124 @@
+"""An apply from its beginning to its end: settle what was left, look, plan, ask, converge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from reconciler.app import planning
+from reconciler.app.lock import applying
+from reconciler.app.planning import Wish
+from reconciler.app.settings import Settings
+from reconciler.converge.executor import Executor, Limits
+from reconciler.converge.observer import Observation, Observer
+from reconciler.converge.progress import Progress, Result
+from reconciler.converge.settle import settle
+from reconciler.desired.fleet import Key
+from reconciler.errors import ApprovalNeeded, InvalidFleet
+from reconciler.kit.text import count
+from reconciler.nodes.pool import Pool
+from reconciler.plan.exits import errored
+from reconciler.plan.guards import blocking
+from reconciler.plan.identity import check_fresh
+from reconciler.plan.model import Action, Plan
+from reconciler.plan.recorded import Recorded
+from reconciler.record import conditions, inventory
+from reconciler.store import Store, Tx
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What an apply came to. `results` is empty when there was nothing to do or the person said no."""
+
+    plan: Plan
+    results: Sequence[Result] = ()
+    confirmed: bool = True
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The resources that did not get where the plan wanted them."""
+        return tuple(result for result in self.results if result.state != "succeeded")
+
+
+@dataclass(frozen=True)
+class Demand:
+    """How to apply: a revision (`wish`) or a saved plan, the approved guards, and the question before it starts."""
+
+    wish: Wish
+    saved: Plan | None = None
+    approved: frozenset[str] = frozenset()
+    confirm: Callable[[Plan], bool] = lambda plan: True
+    repair_only: bool = False
+
+
+def apply(settings: Settings, store: Store, demand: Demand, progress: Progress) -> Applied:
+    """Apply. ApprovalNeeded, StalePlan, InvalidFleet (nothing valid declared), StoreBusy; faults of nodes are results."""
+    with applying(settings.state):
+        return asyncio.run(_apply(settings, store, demand, progress))
+
+
+async def _apply(settings: Settings, store: Store, demand: Demand, progress: Progress) -> Applied:
+    async with Pool() as pool:
+        await settle(store, pool, progress, settings.apply_within)
+        plan = demand.saved or await _plan(settings, store, demand, pool, progress)
+        if demand.saved is not None:
+            check_fresh(plan, await store.aread(inventory.recorded))
+        guard(plan, demand.approved)
+        if not plan.effective and not plan.drift:
+            return Applied(plan)
+        if not demand.confirm(plan):
+            return Applied(plan, confirmed=False)
+        limits = Limits(settings.nodes_at_once, settings.apply_within)
+        return Applied(plan, await Executor(store, pool, progress, limits).apply(plan))
+
+
+async def _plan(settings: Settings, store: Store, demand: Demand, pool: Pool, progress: Progress) -> Plan:
+    revision = await asyncio.to_thread(demand.wish.read, settings)
+    recorded = await store.aread(inventory.recorded)
+    seen = None
+    if demand.wish.refresh:
+        observer = Observer(store, pool, progress, settings.nodes_at_once)
+        observed = await observer.observe(recorded, demand.wish.servers)
+        await store.awrite(lambda tx: note_observation(tx, recorded, observed))
+        seen = observed
+    plan = planning.of(revision, recorded, seen)
+    return _only_repairs(plan) if demand.repair_only else plan
+
+
+def _only_repairs(plan: Plan) -> Plan:
+    """The plan without its changes, so that only drift is repaired."""
+    held = tuple(
+        replace(c, action=Action.NO_OP, after=c.before, steps=(), diffs=()) for c in plan.changes if c.before
+    )
+    return replace(plan, changes=held, findings=())
+
+
+def guard(plan: Plan, approved: frozenset[str]) -> None:
+    """Refuse a plan that a guard blocks, or that has errors and nothing to do besides."""
+    if stopping := blocking(plan, approved):
+        codes = " ".join(f"--approve {f.code}" for f in stopping if f.approvable)
+        hint = f"review the plan, then apply with {codes}" if codes else stopping[0].hint
+        said = "; ".join(f"{f.code}: {f.message}" for f in stopping)
+        raise ApprovalNeeded(f"the plan is not applied: {said}", stopping, hint=hint)
+    if errored(plan) and not plan.effective and not plan.drift:
+        errors = tuple(p for p in plan.problems if p.severity == "error")
+        raise InvalidFleet(
+            f"the manifests have {count(len(errors), 'error')} and nothing valid in them changes", errors
+        )
+
+
+def note_observation(tx: Tx, recorded: Recorded, seen: Observation) -> None:
+    """Bring the Drifted conditions up to what the nodes showed."""
+    drifted: dict[Key, int] = {}
+    for item in seen.drift:
+        drifted[item.key] = drifted.get(item.key, 0) + 1
+    for key, resource in recorded.resources.items():
+        if resource.server not in seen.asked or resource.failed:
+            continue
+        if key in drifted:
+            differ = "differs" if drifted[key] == 1 else "differ"
+            said = f"{count(drifted[key], 'step')} on {resource.server} {differ} from what was applied"
+            conditions.drifted(tx, key, said)
+        else:
+            conditions.in_sync(tx, key)

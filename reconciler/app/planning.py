@@ -1,0 +1,92 @@
+"""Plans: between two commits without a database, or of a revision against the recorded state and the nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from reconciler import __version__
+from reconciler.app import fleets
+from reconciler.app.fleets import Revision
+from reconciler.app.settings import Settings
+from reconciler.errors import InvalidFleet
+from reconciler.kit.clock import stamp, utc_now
+from reconciler.kit.text import count
+from reconciler.plan.make import make_plan
+from reconciler.plan.model import Plan
+from reconciler.plan.offline import recorded_from
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # a plan between commits needs no database and no SSH, and pays for neither
+    from reconciler.converge.observer import Observation
+    from reconciler.converge.progress import Progress
+    from reconciler.plan.recorded import Recorded
+    from reconciler.store import Store
+
+ENGINE = f"reconciler {__version__}"
+
+
+def between(settings: Settings, base: str, head: str) -> Plan:
+    """The plan that leads from one commit to another. InvalidFleet when the earlier one cannot be read as a whole."""
+    before = fleets.at_commit(settings, base)
+    if not before.loaded.fleet.whole:
+        raise InvalidFleet(
+            f"the earlier commit {base} has {count(len(before.loaded.errors), 'error')}, so nothing can be compared with it",
+            before.loaded.errors,
+            hint="name an earlier commit that is valid",
+        )
+    after = fleets.at_commit(settings, head)
+    return make_plan(
+        after.loaded,
+        recorded_from(before.loaded, before.snapshot.commit),
+        head=after.snapshot,
+        created_at=stamp(utc_now()),
+        engine=ENGINE,
+    )
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which revision to plan, and whether to ask the nodes (`servers`: only these) first."""
+
+    revision: str = "HEAD"
+    worktree: bool = False
+    refresh: bool = False
+    servers: Collection[str] | None = None
+
+    def read(self, settings: Settings) -> Revision:
+        """The revision that is wished for."""
+        return fleets.uncommitted(settings) if self.worktree else fleets.at_commit(settings, self.revision)
+
+
+def against_record(settings: Settings, store: Store, wish: Wish, progress: Progress) -> Plan:
+    """The plan of a revision against what is recorded, with drift when the wish says to refresh."""
+    from reconciler.record import inventory  # noqa: PLC0415 - SQLAlchemy is slow to import
+
+    revision = wish.read(settings)
+    recorded = store.read(inventory.recorded)
+    seen = asyncio.run(_observed(store, recorded, wish, progress)) if wish.refresh else None
+    return of(revision, recorded, seen)
+
+
+async def _observed(store: Store, recorded: Recorded, wish: Wish, progress: Progress) -> Observation:
+    from reconciler.converge.observer import Observer  # noqa: PLC0415 - asyncssh is slow to import
+    from reconciler.nodes.pool import Pool  # noqa: PLC0415
+
+    async with Pool() as pool:
+        return await Observer(store, pool, progress).observe(recorded, wish.servers)
+
+
+def of(revision: Revision, recorded: Recorded, seen: Observation | None = None) -> Plan:
+    """The plan of a revision that was read against a recorded state and what nodes showed."""
+    return make_plan(
+        revision.loaded,
+        recorded,
+        head=revision.snapshot,
+        created_at=stamp(utc_now()),
+        engine=ENGINE,
+        drift=seen.drift if seen else (),
+        refreshed=seen is not None,
+        unreachable=seen.unreachable if seen else None,
+    )

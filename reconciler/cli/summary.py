@@ -1,0 +1,58 @@
+"""What an apply came to, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+
+from reconciler.app.applying import Applied
+
+
+def as_text(applied: Applied) -> str:
+    """Terraform's closing sentence, then every failure with what to do about it."""
+    done = [r for r in applied.results if r.state == "succeeded"]
+    added = sum(r.action in ("create", "replace") for r in done)
+    changed = sum(r.action == "update" for r in done)
+    destroyed = sum(r.action in ("delete", "replace") for r in done)
+    forgotten = sum(r.action == "forget" for r in done)
+    repaired = sum(r.action == "repair" for r in done)
+    lines = [""]
+    for result in applied.failed:
+        lines.append(f"Error: {result.key} {result.state}: {result.message}")
+        lines.append(f"  deployment {result.deployment}")
+        if result.hint:
+            lines.append(f"  {result.hint.replace('ID', result.deployment)}")
+    for server, why in applied.plan.unreachable.items():
+        lines.append(f"Warning: {server} could not be asked for drift: {why}")
+    head = "Apply complete!" if not applied.failed else "Apply incomplete!"
+    more = f", {forgotten} forgotten" if forgotten else ""
+    more += f", {repaired} repaired" if repaired else ""
+    lines.append(f"{head} Resources: {added} added, {changed} changed, {destroyed} destroyed{more}.")
+    if applied.failed:
+        lines[-1] += f" {len(applied.failed)} failed."
+    return "\n".join(lines) + "\n"
+
+
+def as_json(applied: Applied) -> str:
+    """One object: the plan's commit, every result, the counts of failures."""
+    value = {
+        "commit": applied.plan.head_commit,
+        "confirmed": applied.confirmed,
+        "changes": len(applied.plan.effective),
+        "drift": len(applied.plan.drift),
+        "failed": len(applied.failed),
+        "unreachable": dict(applied.plan.unreachable),
+        "problems": [str(problem) for problem in applied.plan.problems],
+        "results": [
+            {
+                "address": str(result.key),
+                "action": result.action,
+                "state": result.state,
+                "message": result.message,
+                "hint": result.hint,
+                "deployment": result.deployment,
+                "seconds": round(result.seconds, 3),
+            }
+            for result in applied.results
+        ],
+    }
+    return json.dumps(value, indent=2, ensure_ascii=False)
