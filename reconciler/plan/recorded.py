@@ -20,7 +20,7 @@ class RecordedResource:
     """
 
     key: Key
-    manifest: Mapping[str, Json]
+    manifest: Mapping[str, Json] = field(repr=False)
     server: str | None
     steps: tuple[Step, ...] = ()
     identity: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,51 @@
+"""Planning with the real blueprints instead of the small renderer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconciler.blueprint.model import Step
+from reconciler.plan.model import Action, Plan, Risk
+from reconciler.plan.offline import recorded_from
+from reconciler.plan.recorded import Recorded
+from reconciler.plan.sections import BlueprintRenderer
+
+from .scene import fleet_of, only, plan_of, usual
+
+REAL: dict[str, Any] = {"renderer": None}
+
+
+def _base(**site: Any) -> Recorded:
+    return recorded_from(fleet_of(*usual(**site)), "b" * 40)
+
+
+def _against(base: Recorded, **site: Any) -> Plan:
+    return plan_of(fleet_of(*usual(**site)), base, **REAL)
+
+
+def test_nothing_changes_between_equal_commits() -> None:
+    assert _against(_base()).effective == ()
+
+
+def test_a_new_php_version_restarts_the_sites_own_unit() -> None:
+    change = only(_against(_base(), phpVersion="8.4"), "Site/shop")
+    assert change.action is Action.UPDATE
+    assert change.risks[0] is Risk.RESTART
+    assert change.steps
+
+
+def test_an_alias_reloads_the_web_server() -> None:
+    assert only(_against(_base(), aliases=["www.shop.test"]), "Site/shop").risks == (Risk.RELOAD,)
+
+
+def test_a_removed_site_leaves_by_its_own_steps() -> None:
+    plan = plan_of(fleet_of(*usual()[:2]), _base(), **REAL)
+    assert {s.op for s in only(plan, "Site/shop").steps} == {"delete"}
+
+
+def test_every_step_has_words() -> None:
+    renderer = BlueprintRenderer()
+    steps = [s for r in _base().resources.values() for s in r.steps]
+    assert steps
+    for step in [*steps, *renderer.removals([Step.from_json(s.to_json()) for s in steps], ())]:
+        assert renderer.describe(step)
