@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -39,6 +39,10 @@ class FieldDoc:
     allowed: tuple[str, ...]
     rule: str
     description: str
+    noun: str = "value"
+    """What one value, or one item of a list, is called."""
+    pattern: str = ""
+    """The regular expression of such a value, or "" for none."""
     model: ModelType | None = None
     free: bool = False
 
@@ -96,6 +100,8 @@ def _describe(path: tuple[str, ...], info: FieldInfo) -> FieldDoc:
         allowed=words.allowed,
         rule=words.rule,
         description=info.description or "",
+        noun=words.noun,
+        pattern=words.pattern,
         model=words.model,
         free=get_origin(annotation) is dict,
     )
@@ -130,6 +136,8 @@ class _Words:
     rule: str = ""
     allowed: tuple[str, ...] = ()
     model: ModelType | None = None
+    noun: str = "value"
+    pattern: str = ""
 
     @staticmethod
     def of(annotation: Any, metadata: tuple[Any, ...] = ()) -> _Words:
@@ -139,14 +147,16 @@ class _Words:
             return _Words.of(inner, (*metadata, *more))
         means = next((m for m in metadata if isinstance(m, Means)), None)
         if means is not None:
-            return _Words(means.noun, means.many, means.rule, _Words.of(annotation).allowed)
+            pattern = next((m.pattern for m in metadata if isinstance(getattr(m, "pattern", None), str)), "")
+            allowed = _Words.of(annotation).allowed
+            return _Words(means.noun, means.many, means.rule, allowed, noun=means.noun, pattern=pattern)
         arguments = get_args(annotation)
         match get_origin(annotation):
             case origin if origin is Literal:
                 return _choice(tuple(str(a) for a in arguments))
             case origin if origin is tuple:
                 item = _Words.of(arguments[0])
-                return _Words(f"list of {item.many or item.type}", rule=item.rule, allowed=item.allowed)
+                return replace(item, type=f"list of {item.many or item.type}", many="", model=None)
             case origin if origin is dict:
                 key, value = _Words.of(arguments[0]), _Words.of(arguments[1])
                 return _Words(f"map of {key.many or key.type} to {value.many or value.type}", rule=value.rule)

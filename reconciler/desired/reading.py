@@ -34,7 +34,7 @@ class Candidate:
     complete: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Suspect:
     """A place that holds Defaults which cannot be used, or that may hold some.
 

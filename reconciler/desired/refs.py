@@ -72,7 +72,7 @@ def _database_claims(database: Database) -> Iterator[Claim]:
         "duplicate-username", f"the user {spec.username} {on}", (*scope, spec.username), ("spec", "username")
     )
     if spec.site is not None:
-        what = f"the variables {spec.env_prefix}_… of Site/{spec.site}"
+        what = f"the prefix {spec.env_prefix} of variables in Site/{spec.site}"
         yield Claim("duplicate-env-prefix", what, (spec.site, spec.env_prefix), ("spec", "envPrefix"))
 
 
@@ -114,7 +114,7 @@ class Lookup:
         if key in self.moved:
             message, hint = f"{key} was renamed to {self.moved[key].name}", f"write {self.moved[key].name}"
             return Finding(path, "unknown-reference", message, hint)
-        names = [k.name for k in (*self.entries, *self.broken) if k.kind is key.kind]
+        names = {k.name for k in (*self.entries, *self.broken) if k.kind is key.kind}
         hint = did_you_mean(key.name, names)
         if not hint and not self.whole:
             hint = "perhaps it is in a file that could not be read"

@@ -6,6 +6,7 @@ Values of `env` and of key fields are never repeated: what is in the wrong place
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,7 @@ def _fault(details: ErrorDetails, subject: Subject) -> Fault:
     field = subject.field(path)
     match details["type"]:
         case "missing":
-            about = f"{field.type}: {field.description}" if field else ""
+            about = field.description.rstrip(".") if field else ""
             return Fault(where, "missing-field", f"{told} is missing", about)
         case "extra_forbidden":
             return Fault(
@@ -113,7 +114,8 @@ def _fault(details: ErrorDetails, subject: Subject) -> Fault:
             return _bad_text(details, told, where, rule, field)
         case "string_too_long" | "string_too_short" | "too_long" | "too_short":
             bounds = _bounds(details)
-            return Fault(where, "bad-length", f"{told} {bounds}", field.rule if field else "")
+            hint = f"write {field.rule}" if field and field.rule else ""
+            return Fault(where, "bad-length", f"{told} {bounds}", hint)
         case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than":
             kind = field.type if field else "a number in range"
             return Fault(where, "out-of-range", f"{told} is {_show(where, details['input'])}, not a {kind}")
@@ -165,14 +167,12 @@ def _bad_text(details: ErrorDetails, told: str, where: Path, rule: str, field: F
     if isinstance(value, str) and "PRIVATE KEY" in value:
         hint = "remove it, rewrite the history and make a new key: this one is no longer private"
         return Fault(where, "private-key", f"{told} holds a private key", hint)
-    noun = field.type.removeprefix("list of ") if field and field.rule else "valid text"
-    if (
-        isinstance(value, str)
-        and value != value.lower()
-        and field
-        and field.type.endswith(("domain name", "name"))
-    ):
-        rule = f"write {value.lower()!r}: only lower case" if not _silent(where) else rule
+    noun = field.noun if field else "value"
+    if _silent(where):
+        return Fault(where, "bad-value", f"{told} is not a valid {noun} (it is not shown here)", rule)
+    lower = value.lower() if isinstance(value, str) else ""
+    if field and lower != value and re.search(field.pattern, lower):
+        rule = f"write {lower}: only lower case is allowed"
     return Fault(where, "bad-value", f"{told} is {_show(where, value)}, which is no {noun}", rule)
 
 
@@ -181,15 +181,18 @@ def _bounds(details: ErrorDetails) -> str:
     noun = "characters" if details["type"].startswith("string") else "items"
     if "max_length" in context:
         return f"has more than {context['max_length']} {noun}"
-    return f"has fewer than {context.get('min_length', 1)} {noun}"
+    least = context.get("min_length", 1)
+    return f"has fewer than {least} {noun}" if least > 1 else "must not be empty"
 
 
 def _wrong_type(details: ErrorDetails, subject: Subject, path: Path, field: FieldDoc | None) -> Fault:
     where = (*subject.prefix, *path)
     value = details["input"]
     wanted = _wanted(details, field, path)
-    message = f"{dotted(where)} must be {wanted}, not {_kind_of(where, value)}"
-    return Fault(where, "wrong-type", message, _type_hint(details, subject, where, value))
+    # The text of the file, since 8.30 has become 8.3 on the way here.
+    written = None if _silent(where) else subject.written(where)
+    message = f"{dotted(where)} must be {wanted}, not {_kind_of(where, value, written)}"
+    return Fault(where, "wrong-type", message, _type_hint(details["type"], field, value, written))
 
 
 def _wanted(details: ErrorDetails, field: FieldDoc | None, path: Path) -> str:
@@ -208,24 +211,23 @@ def _wanted(details: ErrorDetails, field: FieldDoc | None, path: Path) -> str:
             return f"of another kind ({other.replace('_', ' ')})"
 
 
-def _type_hint(details: ErrorDetails, subject: Subject, where: Path, value: object) -> str:
-    kind = details["type"]
+def _type_hint(kind: str, field: FieldDoc | None, value: object, written: str | None) -> str:
+    """What to write instead; `written` is None when the value must not be repeated."""
+    rule = f"write {field.rule}" if field and field.rule else ""
     if value is None:
-        return (
-            "leave the field out for its default"
-            if kind != "model_type"
-            else "write `{}` or leave the field out"
-        )
+        if kind == "model_type":
+            return "write `{}`, or what belongs there"
+        return rule if field and field.required else "leave the field out for its default"
     if kind == "string_type" and isinstance(value, (bool, int, float)):
-        # The text of the file, since 8.30 has become 8.3 on the way here.
-        written = subject.written(where)
-        return f'write "{written}" in quotes' if written and not _silent(where) else "write it in quotes"
+        if field and field.pattern and written and not re.search(field.pattern, written):
+            return rule
+        return f'write "{written}" in quotes' if written else "write it in quotes"
     if kind == "bool_type" and isinstance(value, str) and value.lower() in OTHER_BOOLEANS:
         return f"write {'true' if OTHER_BOOLEANS[value.lower()] else 'false'}, without quotes"
     if kind == "int_type" and isinstance(value, str) and value.isascii() and value.isdigit():
         return "write it without quotes"
-    if kind in ("tuple_type", "list_type") and isinstance(value, str) and not _silent(where):
-        return f"write [{_show(where, value)}]"
+    if kind in ("tuple_type", "list_type") and written:
+        return f'write ["{written}"]'
     return ""
 
 
@@ -242,7 +244,7 @@ def _show(path: Path, value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _kind_of(path: Path, value: Any) -> str:
+def _kind_of(path: Path, value: Any, written: str | None = None) -> str:
     match value:
         case None:
             return "empty"
@@ -253,6 +255,6 @@ def _kind_of(path: Path, value: Any) -> str:
         case bool():
             return "true or false" if _silent(path) else json.dumps(value)
         case int() | float():
-            return "a number" if _silent(path) else f"the number {json.dumps(value)}"
+            return "a number" if _silent(path) else f"the number {written or json.dumps(value)}"
         case _:
             return "text"

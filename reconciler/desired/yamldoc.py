@@ -339,8 +339,13 @@ class _Reader:
         text = " ".join(str(part) for part in (fault.context, fault.problem) if part)
         lines = self._text.split("\n")
         here = lines[line - 1] if line <= len(lines) else ""
+        opened = fault.context_mark.line + 1 if fault.context_mark else line
         hint = ""
-        if "\t" in here[: len(here) - len(here.lstrip())]:
+        if "quoted scalar" in text:
+            hint = f"is the quote in line {opened} closed?"
+        elif "while parsing a flow" in text:
+            hint = "is every bracket above it closed?"
+        elif "\t" in here[: len(here) - len(here.lstrip())]:
             hint = "indent with blanks, not with tabs"
         elif "mapping values are not allowed" in text:
             hint = "is the line indented too far, or does a text with `: ` need quotes?"

@@ -8,7 +8,7 @@ import ipaddress
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from reconciler.desired.kinds.common import (
     Distinct,
@@ -64,6 +64,7 @@ def _openssh(value: str) -> str:
 IpAddress = Annotated[
     str,
     AfterValidator(_ip),
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
     Means("IP address", "an IPv4 or IPv6 address, such as 203.0.113.10", "IP addresses"),
 ]
 PhpVersion = Annotated[
