@@ -111,8 +111,8 @@ class Node:
     ) -> Outcome:
         """Applies and follows to the end, over lost connections, for `within` seconds in all.
 
-        `on_event` gets every event once, in order. Raises what `Conversation.apply` raises; NodeLost, NodeUnreachable
-        or DeadlinePassed mean that the end is not known: `status` tells it later.
+        `on_event` gets every event once, in order. Raises what `Conversation.apply` raises. NodeLost and DeadlinePassed
+        mean that the end is not known: `status` tells it later. NodeUnreachable means that nothing was started.
         """
         until = time.monotonic() + within
         relay = _Relay(self.target.server, on_event)
@@ -164,13 +164,11 @@ class Node:
         until: float,
         last: NodeFault | None,
     ) -> Outcome:
-        """Connects and follows, again and again until the end is seen or the time is up (then the last reason is raised)."""
+        """Connects and follows, again and again until the end is seen or the time is up."""
         wait = self._manner.first_wait
         while True:
             if time.monotonic() >= until:
-                raise last or DeadlinePassed(
-                    self.target.server, f"the end of {deployment} was not seen in time"
-                )
+                raise _unseen(self.target.server, deployment, last)
             try:
                 return await follow(await self._talk())
             except (NodeLost, NodeUnreachable, NodeBusy, DeadlinePassed) as error:
@@ -235,6 +233,14 @@ class Node:
 
     def _open_connection(self) -> Connection | None:
         return None if self._connection is None or self._connection.closed else self._connection
+
+
+def _unseen(server: str, deployment: str, last: NodeFault | None) -> NodeFault:
+    """The error for an apply whose end was not seen in time; `last` is why the last try to follow it failed."""
+    if last is None or isinstance(last, DeadlinePassed):
+        return last or DeadlinePassed(server, f"the end of {deployment} was not seen in time")
+    why = last.message.removeprefix(f"{server}: ")
+    return NodeLost(server, f"the end of {deployment} was not seen in time; last: {why}", hint=last.hint)
 
 
 class _Relay:

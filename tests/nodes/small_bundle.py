@@ -16,17 +16,7 @@ BODIES = {FIRST: b"first \xff\n", SECOND: b"second\n"}
 
 
 def bundle(package_manager: str = "apt", *, gate: bool = False) -> dict[str, Json]:
-    steps: list[Json] = [
-        {
-            "type": "directory",
-            "key": "directory:/etc/panel",
-            "path": "/etc/panel",
-            "owner": "root",
-            "group": "root",
-            "mode": "0755",
-        },
-        _file(FIRST),
-    ]
+    steps: list[Json] = [_file(FIRST)]
     if gate:
         steps.append({"type": "unit", "key": f"unit:{GATE}", "name": GATE, "active": True, "enabled": None})
     steps.append(_file(SECOND))
@@ -34,7 +24,6 @@ def bundle(package_manager: str = "apt", *, gate: bool = False) -> dict[str, Jso
         "format": 1,
         "server": "web1",
         "package_manager": package_manager,
-        "paths": {"writable": ["/etc/panel/"]},
         "sections": [{"id": "Server/web1", "needs": [], "steps": steps}],
     }
 
@@ -57,7 +46,7 @@ def install_gate(node: Node) -> None:
     """The unit on the node: its start waits for /run/go."""
     unit = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'until [ -e /run/go ]; do sleep 0.1; done'\n"
     node.write(f"/etc/systemd/system/{GATE}", unit)
-    node.run("systemctl daemon-reload")
+    node.run("mkdir -p /etc/panel && systemctl daemon-reload")
 
 
 async def hand_over(managed: Managed, wanted: dict[str, Json]) -> str:
