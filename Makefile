@@ -6,7 +6,7 @@ help: ## List the targets
 
 demo: ## Converge two real nodes from a git repository and show it (KEEP=1 leaves them running)
 	@scripts/setup lab
-	@.venv/bin/python -m lab.demo $(if $(KEEP),--keep)
+	@.venv/bin/python -m demo $(if $(KEEP),--keep)
 
 test: ## Run every test
 	@scripts/test $(ARGS)

@@ -34,6 +34,16 @@ class Stage:
     fleet: Path
     state: Path
 
+    @property
+    def program(self) -> Path:
+        """The installed program."""
+        return PROGRAM
+
+    @property
+    def pid(self) -> int:
+        """The process whose namespaces reach the nodes."""
+        return os.getpid()
+
     @staticmethod
     def build(lab: Lab, folder: Path) -> Stage:
         """Start a node for each server of the example fleet and make the repository from it."""
