@@ -29,9 +29,7 @@ class Places:
         if not _ACCOUNT.match(user):
             raise ValueError(f"{site.address}: {user!r} is not a system user's name")
         below = site.spec.document_root or ("public" if site.spec.app_type == "laravel" else "")
-        # `./web` and `web//` are accepted by the manifest and mean the same folder
-        parts = [p for p in below.split("/") if p not in ("", ".")]
-        root = "/".join(["/home", user, "public_html", *parts])
+        root = f"/home/{user}/public_html" + (f"/{below}" if below else "")
         return Places(site.name, user, site.spec.domain, platform, root)
 
     @property

@@ -30,7 +30,11 @@ def _nothing(step: Step) -> _Script:
 
 def _user(step: Step) -> _Script:
     p = step.params
-    yield _words("useradd", "-U", "-m", "-d", p["home"], "-s", p["shell"], "-c", p["comment"], p["name"]) + " || id " + _words(p["name"])
+    yield (
+        _words("useradd", "-U", "-m", "-d", p["home"], "-s", p["shell"], "-c", p["comment"], p["name"])
+        + " || id "
+        + _words(p["name"])
+    )
     yield _words("chgrp", p["home_group"], p["home"])
     yield _words("chmod", p["home_mode"], p["home"])
 
@@ -53,13 +57,28 @@ def _file(step: Step) -> _Script:
     yield f"{guard}echo {encoded} | base64 -d | {_words('install', '-o', p['owner'], '-g', p['group'], '-m', p['mode'], '/dev/stdin', p['path'])}"
     check = p.get("validate")
     if isinstance(check, dict) and check["type"] == "php_fpm":
-        yield _words("setpriv", f"--reuid={check['user']}", f"--regid={check['user']}", "--clear-groups",
-                     check["binary"], "-t", "--fpm-config", check["config"]) + " 2>&1"
+        yield (
+            _words(
+                "setpriv",
+                f"--reuid={check['user']}",
+                f"--regid={check['user']}",
+                "--clear-groups",
+                check["binary"],
+                "-t",
+                "--fpm-config",
+                check["config"],
+            )
+            + " 2>&1"
+        )
 
 
 def _symlink(step: Step) -> _Script:
     p = step.params
-    yield _words("rm", "-f", p["path"]) if p.get("state") == "absent" else _words("ln", "-sfn", p["target"], p["path"])
+    yield (
+        _words("rm", "-f", p["path"])
+        if p.get("state") == "absent"
+        else _words("ln", "-sfn", p["target"], p["path"])
+    )
 
 
 def _unit(step: Step) -> _Script:
@@ -80,7 +99,9 @@ def _sql(step: Step) -> _Script:
         "postgresql_role": f"SET password_encryption='scram-sha-256'; CREATE ROLE {name} LOGIN PASSWORD '{password}'",
         "postgresql_database": f"CREATE DATABASE {name} OWNER {p.get('owner')}",
     }
-    client = "mariadb" if step.type.startswith("mariadb") else "runuser -u postgres -- psql -v ON_ERROR_STOP=1"
+    client = (
+        "mariadb" if step.type.startswith("mariadb") else "runuser -u postgres -- psql -v ON_ERROR_STOP=1"
+    )
     # one statement a call: PostgreSQL creates no database inside a transaction
     yield f"printf '%s;\\n' {shlex.quote(statements[step.type])} | (cd / && {client})"
 

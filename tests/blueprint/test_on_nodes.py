@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 import pytest
 
 from lab import ImageMissing, Lab, Node
+from lab.images.bake import DEBIAN_UNITS, EL_UNITS
 from reconciler import blueprint
 from reconciler.desired.fleet import Fleet, Key
 from reconciler.kit.secret import Secret
-from tests.blueprint import by_hand
-from tests.blueprint.fleets import fleet_of, only_server, system_users
-from tests.lab_fixtures import WEB_UNITS, unavailable
+
+from . import by_hand
+from .fleets import fleet_of, only_server, system_users
 
 FLEET = """
 kind: Server
@@ -77,7 +79,21 @@ class Served:
     def get(self, host: str, path: str = "/", *options: str) -> tuple[int, str, str]:
         """Status, headers and body of an answer of the node's own web server."""
         done = self.node.run_argv(
-            ["curl", "-sS", "-D", "-", "--max-time", "20", "--path-as-is", "-H", "Expect:", *options, "-H", f"Host: {host}", f"http://127.0.0.1{path}"]
+            [
+                "curl",
+                "-sS",
+                "-D",
+                "-",
+                "--max-time",
+                "20",
+                "--path-as-is",
+                "-H",
+                "Expect:",
+                *options,
+                "-H",
+                f"Host: {host}",
+                f"http://127.0.0.1{path}",
+            ]
         ).stdout
         head, _, body = done.partition("\n\n")
         return int(head.split()[1]), head, body
@@ -91,19 +107,27 @@ class Served:
 
     def as_user(self, site: str, command: str) -> int:
         """Exit status of a shell command run as the site's user."""
-        return self.node.run(f"runuser -u {self.user(site)} -- sh -c {shlex.quote(command)}", check=False).returncode
+        return self.node.run(
+            f"runuser -u {self.user(site)} -- sh -c {shlex.quote(command)}", check=False
+        ).returncode
 
 
-@pytest.fixture(scope="module", params=["el9-web", "debian12-web"], ids=["el9", "debian12"])
+FAMILIES = {"el9-web": ("rocky_9", EL_UNITS), "debian12-web": ("debian_12", DEBIAN_UNITS)}
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=["el9", "debian12"])
 def served(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Served]:
+    os_name, units = FAMILIES[request.param]
     try:
         node = lab.add(f"blueprint-{request.param}", request.param)
     except ImageMissing as error:
-        unavailable(str(error))
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"node lab not available: {error}")
     try:
         lab.up(node)
-        node.wait_active(*WEB_UNITS[request.param])
-        fleet = fleet_of(FLEET.replace("OS", {"el9-web": "rocky_9", "debian12-web": "debian_12"}[request.param]))
+        node.wait_active(*units)
+        fleet = fleet_of(FLEET.replace("OS", os_name))
         bundle = blueprint.bundle(only_server(fleet), fleet, system_users(fleet), _password)
         by_hand.apply(node, bundle)
         made = Served(node, fleet)
@@ -111,7 +135,6 @@ def served(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Served]:
         yield made
     finally:
         node.remove()
-
 
 
 def test_a_new_site_shows_the_welcome_page_with_security_headers(served: Served) -> None:
@@ -165,7 +188,11 @@ def test_php_runs_as_the_site_user_with_the_limits_of_the_manifest(served: Serve
     assert "X-Powered-By" not in head
     assert found["user"] == served.user("tool")
     assert found["version"] == "8.2"
-    assert (found["memory_limit"], found["upload_max_filesize"], found["post_max_size"]) == ("96M", "3M", "4M")
+    assert (found["memory_limit"], found["upload_max_filesize"], found["post_max_size"]) == (
+        "96M",
+        "3M",
+        "4M",
+    )
     assert found["max_execution_time"] == "7"
     assert found["root"] == f"{home}/public_html/web"
     assert found["script"] == f"{home}/public_html/web/probe.php"
@@ -208,14 +235,18 @@ def test_generic_sites_run_each_script_and_answer_404_for_the_rest(served: Serve
     assert served.get(TOOL, "/welcome.jpg/x.php")[0] == 404
 
 
-@pytest.mark.parametrize("path", ["/.env", "/.git/config", "/.htaccess", "/sub/.secret/x", "/%2eenv", "//.env", "/x/../.env"])
+@pytest.mark.parametrize(
+    "path", ["/.env", "/.git/config", "/.htaccess", "/sub/.secret/x", "/%2eenv", "//.env", "/x/../.env"]
+)
 @pytest.mark.parametrize("site", ["blog", "shop", "tool"])
 def test_hidden_files_are_never_served(served: Served, site: str, path: str) -> None:
     folder = {"blog": "", "shop": "public/", "tool": "web/"}[site]
     for name in (".git/config", ".htaccess", "sub/.secret/x"):
         served.put(site, folder + name, "hidden")
-    served.node.run(f"test -e /home/{served.user(site)}/public_html/{folder}.env || "
-                    f"install -m 644 /dev/null /home/{served.user(site)}/public_html/{folder}.env")
+    served.node.run(
+        f"test -e /home/{served.user(site)}/public_html/{folder}.env || "
+        f"install -m 644 /dev/null /home/{served.user(site)}/public_html/{folder}.env"
+    )
     host = {"blog": "blog.test", "shop": "shop.test", "tool": TOOL}[site]
     status, _, body = served.get(host, path)
     assert status in (403, 404)
@@ -270,7 +301,9 @@ def test_a_suspended_site_answers_503_for_everything(served: Served) -> None:
         assert "Retry-After: 3600" in head
         assert "text/html" in head
         assert "This site is suspended" in body
-    states = served.node.run("systemctl is-active panel-fpm-asleep; systemctl is-enabled panel-fpm-asleep", check=False)
+    states = served.node.run(
+        "systemctl is-active panel-fpm-asleep; systemctl is-enabled panel-fpm-asleep", check=False
+    )
     assert states.stdout.split() == ["inactive", "disabled"]
 
 
@@ -281,8 +314,12 @@ def test_sites_cannot_read_each_other(served: Served) -> None:
     for path in (home, f"{home}/public_html/public/page.txt", f"{home}/.env"):
         assert served.as_user("blog", f"ls -d {path}/. || cat {path}") != 0, path
     assert served.as_user("blog", "touch /run/panel-fpm/shop/x") != 0
-    assert served.as_user("blog", "curl -s --max-time 5 --unix-socket /run/panel-fpm/shop/php.sock http://x/") == 7
-    stat = served.node.run(f"stat -c '%a %U:%G' {home} {home}/.env {home}/public_html {home}/storage").stdout.splitlines()
+    connect = "curl -s --max-time 5 --unix-socket /run/panel-fpm/shop/php.sock http://x/"
+    assert served.as_user("blog", connect) == 7  # 7: no connection
+    assert served.as_user("shop", connect) not in (0, 7)  # connected, and php-fpm does not speak HTTP
+    stat = served.node.run(
+        f"stat -c '%a %U:%G' {home} {home}/.env {home}/public_html {home}/storage"
+    ).stdout.splitlines()
     group = "nginx" if "nginx" in stat[0] else "www-data"
     user = served.user("shop")
     assert stat == [f"710 {user}:{group}", f"600 {user}:{user}", f"755 {user}:{user}", f"755 {user}:{user}"]
@@ -305,11 +342,15 @@ def test_a_site_cannot_publish_what_belongs_to_another_through_a_link(served: Se
         f"runuser -u {served.user('tool')} -- sh -c 'mv {here}/public_html {here}/aside; ln -s {there}/public_html {here}/public_html; "
         f"mkdir -p {here}/x'"
     )
-    served.node.run(f"ln -sfn public {there}/public_html/web && chown -h {served.user('shop')} {there}/public_html/web")
+    served.node.run(
+        f"ln -sfn public {there}/public_html/web && chown -h {served.user('shop')} {there}/public_html/web"
+    )
     try:
         assert served.get(TOOL, "/page.txt")[0] in (403, 404)
     finally:
-        served.node.run(f"rm {here}/public_html {there}/public_html/web && mv {here}/aside {here}/public_html")
+        served.node.run(
+            f"rm {here}/public_html {there}/public_html/web && mv {here}/aside {here}/public_html"
+        )
 
 
 LOGIN = """<?php
@@ -332,10 +373,14 @@ def test_applications_log_in_to_their_databases_with_their_env_file(served: Serv
 
 
 def test_databases_answer_on_this_node_only(served: Served) -> None:
-    listening = served.node.run("ss -Hltn '( sport = 3306 or sport = 5432 )' | awk '{print $4}'").stdout.split()
+    listening = served.node.run(
+        "ss -Hltn '( sport = 3306 or sport = 5432 )' | awk '{print $4}'"
+    ).stdout.split()
     assert {address.rpartition(":")[0] for address in listening} <= {"127.0.0.1", "[::1]"}
     assert len(listening) >= 2
-    refused = served.node.run("runuser -u nobody -- psql -h 127.0.0.1 -U postgres -w -c 'select 1'", check=False)
+    refused = served.node.run(
+        "runuser -u nobody -- psql -h 127.0.0.1 -U postgres -w -c 'select 1'", check=False
+    )
     assert refused.returncode != 0
 
 
@@ -354,15 +399,47 @@ def test_the_unit_reloads_without_losing_its_socket_and_logs_to_the_journal(serv
     assert served.get(TOOL, "/ok.php")[2] == "ok"
     assert served.node.output("systemctl show -P MainPID panel-fpm-tool") == before
     assert "a note" in served.node.run(f"cat /home/{served.user('tool')}/logs/php-error.log").stdout
-    served.node.run(f"logrotate -f /etc/logrotate.d/panel-tool && test -s /home/{served.user('tool')}/logs/php-error.log.1")
+    served.node.run(
+        f"logrotate -f /etc/logrotate.d/panel-tool && test -s /home/{served.user('tool')}/logs/php-error.log.1"
+    )
     assert "ready to handle connections" in served.node.run("journalctl -u panel-fpm-tool -o cat").stdout
     owner = served.node.output("ps -o user= -p $(systemctl show -P MainPID panel-fpm-tool)")
     assert owner == served.user("tool")
-    assert "Unknown" not in served.node.run("systemd-analyze verify panel-fpm-tool.service 2>&1", check=False).stdout
+    assert (
+        "Unknown"
+        not in served.node.run("systemd-analyze verify panel-fpm-tool.service 2>&1", check=False).stdout
+    )
 
 
 def test_the_distribution_own_php_serves_nothing_on_debian(served: Served) -> None:
     if not served.node.image.name.startswith("debian"):
         pytest.skip("on Enterprise Linux packages start nothing")
-    states = served.node.run("systemctl is-active php8.2-fpm; systemctl is-enabled php8.2-fpm", check=False).stdout
+    states = served.node.run(
+        "systemctl is-active php8.2-fpm; systemctl is-enabled php8.2-fpm", check=False
+    ).stdout
     assert states.split() == ["inactive", "disabled"]
+
+
+def test_a_database_root_without_password_is_closed_at_the_first_start(served: Served) -> None:
+    """Enterprise Linux 8 installs MariaDB that way; here such a root is made, then that platform's files are put in place."""
+    if served.node.image.name.startswith("debian"):
+        pytest.skip("the files are those of Enterprise Linux 8")
+    fleet = fleet_of(FLEET.replace("OS", "alma_8"))
+    server = blueprint.sections(only_server(fleet), fleet, system_users(fleet), _password)[0]
+    log_in = "runuser -u nobody -- mariadb -u root -e 'select 1'"
+    served.node.run(
+        "mariadb -e \"ALTER USER root@localhost IDENTIFIED VIA mysql_native_password USING ''; "
+        "CREATE USER root@127.0.0.1; CREATE USER ''@localhost\""
+    )
+    assert served.node.run(log_in, check=False).returncode == 0
+    for step in server.steps:
+        if step.target in ("/etc/panel/mariadb-init.sql", "/etc/my.cnf.d/zz-panel.cnf"):
+            assert step.body is not None
+            assert step.body.content is not None
+            served.node.write(step.target, step.body.content.decode())
+    served.node.run("systemctl restart mariadb")
+    assert served.node.run(log_in, check=False).returncode != 0
+    assert served.node.run("runuser -u nobody -- mariadb -h 127.0.0.1 -u root", check=False).returncode != 0
+    left = served.node.run("mariadb -Ne 'select user, host from mysql.user order by 1'").stdout
+    assert "127.0.0.1" not in left
+    assert "root\tlocalhost" in left

@@ -1,0 +1,64 @@
+"""Each folder of tests/cases/blueprint is a fleet and what it renders to. `UPDATE_GOLDEN=1` writes the expectation anew.
+
+`fleet.yaml` is the input. `bundle.json` and `bodies.txt` are the plan form of the sections that the case is about:
+the server's own when the fleet has nothing else, all others otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from reconciler import blueprint
+from reconciler.blueprint.model import Section
+from reconciler.platforms import for_os
+
+from .fleets import fleet_of, only_server, system_users
+
+CASES = Path(__file__).parent.parent / "cases/blueprint"
+UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
+
+
+def _case_names() -> list[str]:
+    return sorted(path.name for path in CASES.iterdir() if path.is_dir())
+
+
+def _bodies(sections: list[Section]) -> str:
+    parts = [
+        f"==> {blueprint.describe(step)} <==\n{step.body.content.decode()}"
+        for section in sections
+        for step in section.steps
+        if step.type == "file" and step.body is not None and step.body.content is not None
+    ]
+    return "\n".join(parts)
+
+
+@pytest.mark.parametrize("name", _case_names())
+def test_a_fleet_renders_to_what_its_case_says(name: str) -> None:
+    folder = CASES / name
+    fleet = fleet_of((folder / "fleet.yaml").read_text())
+    server = only_server(fleet)
+    sections = list(blueprint.sections(server, fleet, system_users(fleet), blueprint.masked))
+    about = sections[1:] or sections
+    found = {
+        "bundle.json": json.dumps([s.to_json() for s in about], indent=1, ensure_ascii=False) + "\n",
+        "bodies.txt": _bodies(about),
+    }
+    for file, text in found.items():
+        if UPDATE:
+            (folder / file).write_text(text)
+        assert text == (folder / file).read_text(), (
+            f"{name}/{file} differs; UPDATE_GOLDEN=1 accepts the change"
+        )
+
+
+def test_every_platform_has_a_case_of_everything() -> None:
+    whats = ("server", "wordpress", "laravel", "generic", "suspended")
+    platforms = ("el8", "el9", "el10", "debian12", "debian13")
+    assert set(_case_names()) >= {f"{platform}-{what}" for platform in platforms for what in whats}
+    for name in _case_names():
+        fleet = fleet_of((CASES / name / "fleet.yaml").read_text())
+        assert for_os(only_server(fleet).spec.os.value).name == name.partition("-")[0]
