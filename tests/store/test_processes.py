@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.store import Store, create_state, identity, open_state
+from reconciler.store import create_state, identity, open_state
 
 INCREMENT = """
 import sys
@@ -88,6 +88,7 @@ def test_the_interpreter_ends_with_an_open_store(state: Path) -> None:
     )
     ended = run(script, str(state))
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "2\n", "")
+    assert sorted(file.name for file in state.iterdir()) == ["app.key", "state.sqlite"]  # closed in order
     assert number(state) == "2"
 
 
@@ -175,10 +176,3 @@ def test_a_store_that_nobody_refers_to_is_not_kept_by_the_exit_hook(state: Path)
         "print(gone())\n"
     )
     assert run(script, str(state)).stdout == "None\n"
-
-
-def test_the_type_of_the_store_is_what_open_state_returns(state: Path) -> None:
-    with open_state(state, {}) as store:
-        assert isinstance(store, Store)
-        assert "closed" not in repr(store)
-    assert "closed" in repr(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,14 @@ def test_errors_of_the_database_show_no_values(store: Store, filled: Filled) -> 
                 sa.update(databases_table).values(password="canary-in-a-statement", status="no such status")
             )
         )
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_errors_before_the_database_is_asked_show_no_values(store: Store, filled: Filled) -> None:
+    assert filled.database
+    values = {"password": "canary-in-a-statement", "created_at": datetime(2026, 1, 1)}
+    with pytest.raises(sa.exc.StatementError, match="without a zone") as caught:
+        store.write(lambda tx: tx.connection.execute(sa.update(databases_table), values))
     assert "canary" not in "".join(traceback.format_exception(caught.value))
 
 
