@@ -122,6 +122,8 @@ def main(argv: list[str] | None = None) -> int:
         return doctor() if chosen.command == "doctor" else clean()
     except LabError as error:
         return _complain([str(error)])
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

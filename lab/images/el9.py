@@ -22,6 +22,7 @@ FOREIGN = (
     "etc/debian_version",
     "etc/dnf/plugins/local.conf",
     "etc/dpkg",
+    "etc/init.d/*",  # else systemd makes units under Debian's names from them
     "etc/rc?.d/*",
     "etc/systemd/system/*/firewalld.service",
     "etc/systemd/system/dbus-org.fedoraproject.FirewallD1.service",
@@ -49,6 +50,9 @@ FOREIGN = (
     "var/lib/dpkg",
 )
 
+DEBIAN_USERS = ("_apt", "backup", "games", "gnats", "irc", "list", "news", "proxy", "uucp", "www-data")
+DEBIAN_GROUPS = (*DEBIAN_USERS, "sudo", "tape", "wheel")
+
 
 def _build_el9(out: Path, inputs: Mapping[str, Path]) -> None:
     """A layer that makes the tree look and behave like EL, with its records written by the real dnf."""
@@ -59,7 +63,6 @@ def _build_el9(out: Path, inputs: Mapping[str, Path]) -> None:
             (root / name).unlink()
         put_static(FILES / "base", root, {})
         (root / "etc/os-release").symlink_to("../usr/lib/os-release")
-        (root / "etc/sudoers.d/00-wheel").chmod(0o440)
         keys = root / "etc/pki/rpm-gpg"
         keys.mkdir(parents=True)
         shutil.copy(repo / PUBLIC_KEY, keys)
@@ -83,8 +86,9 @@ def _remove_foreign(root: Path) -> None:
 
 def _el_names(root: Path) -> None:
     """Paths that EL has and Debian calls otherwise."""
-    for folder in ("etc/sysconfig", "usr/libexec/openssh", "usr/lib64", "var/lib/rpm"):
+    for folder in ("etc/sysconfig", "usr/libexec/openssh", "usr/lib64", "var/lib/rpm", "var/log/audit"):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "var/log/audit").chmod(0o700)
     for place, goal in (
         ("usr/bin/yum", "dnf"),
         ("usr/libexec/platform-python", "/usr/bin/python3"),
@@ -95,7 +99,18 @@ def _el_names(root: Path) -> None:
 
 
 def _el_users(root: Path) -> None:
-    run("chroot", root, "groupadd", "-r", "wheel", check=False)
+    """EL's wheel; Debian's own accounts go, two of their groups have the numbers of EL's database groups."""
+    for user in DEBIAN_USERS:
+        run("chroot", root, "userdel", user, check=False)
+    for group in DEBIAN_GROUPS:
+        run("chroot", root, "groupdel", group, check=False)
+    run("chroot", root, "groupadd", "-g", "10", "wheel")
+    run("chroot", root, "groupadd", "-g", "33", "tape")
+    basic = root / "usr/lib/sysusers.d/basic.conf"  # systemd would make them again at the next boot
+    kept = [x for x in basic.read_text().splitlines() if not {*x.split()[1:2]} & set(DEBIAN_GROUPS)]
+    basic.write_text("\n".join([*kept, "g wheel 10 -", "g tape 33 -", ""]))
+    sudoers = root / "etc/sudoers"
+    sudoers.write_text(sudoers.read_text().replace("%sudo\tALL=(ALL:ALL)", "%wheel\tALL=(ALL)"))
     defs = root / "etc/login.defs"
     kept = [
         x for x in defs.read_text().splitlines() if not x.lstrip("#").startswith(("CREATE_HOME", "HOME_MODE"))

@@ -115,3 +115,35 @@ def test_builds_once_whole_and_prunes(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert not old.exists()
     changed = Artefact("above", above, ("cache.py", "registry.py"), (first,))
     assert changed.key() != second.key()
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("false", "1 skipped"), ("true", "1 error")])
+def test_fixtures_without_images(tmp_path: Path, ci: str, outcome: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("without root the fixtures give another reason")
+    test = "tests/lab/test_lab_nodes.py::test_is_freshly_installed[el9]"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        cwd=REPOSITORY,
+        env={**os.environ, "RECONCILER_LAB_CACHE": str(tmp_path), "CI": ci},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert outcome in done.stdout
+    assert "image el9 is not built: run `python3 -m lab images`" in done.stdout
+
+
+def test_lab_tests_are_marked() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--collect-only", "-m", "lab", "tests/lab"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "test_boots_into_a_whole_system[el9]" in done.stdout
+    assert "test_boots_into_a_whole_system[debian12]" in done.stdout
+    assert "test_recipes_exist" not in done.stdout

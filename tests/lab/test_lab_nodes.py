@@ -143,3 +143,19 @@ def test_names_are_checked(lab: Lab) -> None:
         lab.add("../x", "debian12")
     with pytest.raises(KeyError, match="no image 'el7'"):
         lab.add("x", "el7")
+
+
+def test_el_has_no_traces_of_debian(el_web_node: Node) -> None:
+    assert el_web_node.run("getent passwd www-data || getent group sudo", check=False).returncode != 0
+    owners = el_web_node.output("stat -c '%U:%G' /var/lib/mysql /var/lib/pgsql/data /var/lib/redis")
+    assert owners.split() == ["mysql:mysql", "postgres:postgres", "redis:redis"]
+    assert el_web_node.output("systemctl is-enabled sshd crond").split() == ["enabled", "enabled"]
+    assert el_web_node.run("systemctl cat ssh", check=False).returncode != 0
+    assert el_web_node.run("command -v apt-get dpkg", check=False).returncode != 0
+
+
+def test_a_new_user_logs_in_and_becomes_root(node: Node) -> None:
+    node.run("useradd -m -s /bin/bash panel && install -d -o panel -m 700 /home/panel/.ssh")
+    node.run("install -o panel -m 600 /root/.ssh/authorized_keys /home/panel/.ssh/")
+    node.write("/etc/sudoers.d/50-panel", "panel ALL=(root) NOPASSWD: ALL\n", mode=0o440)
+    assert node.ssh("sudo -n id -un", "panel").stdout == "root\n"
