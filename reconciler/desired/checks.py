@@ -36,7 +36,7 @@ _SYSTEM_USERS = {
 }
 
 ENV_OF_SITE = "APP_URL"
-ENV_OF_DATABASE = ("CONNECTION", "HOST", "PORT", "SOCKET", "DATABASE", "USERNAME", "PASSWORD", "URL")
+ENV_OF_DATABASE = ("CONNECTION", "HOST", "PORT", "SOCKET", "DATABASE", "USERNAME", "PASSWORD")
 """With the database's prefix and an underscore before them: what the daemon writes into a site's `.env`."""
 
 

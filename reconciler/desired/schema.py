@@ -72,7 +72,9 @@ def _close_maps(node: Any) -> None:
 
 
 def _text(schema: JsonSchemaValue) -> str:
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(schema, indent=2, ensure_ascii=False)
+    # Line separators of Unicode, which patterns exclude, would break lines in some editors.
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029") + "\n"
 
 
 def main(folder: str = "schemas/v1") -> int:

@@ -127,7 +127,7 @@ def _unfit(entry: os.DirEntry[str], path: str) -> Problem | None:
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
-        shown = path.encode("utf-8", "backslashreplace").decode("utf-8")
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         return Problem(Source(shown), "path-not-text", "the name of the file is not UTF-8 text", "rename it")
     if not is_manifest_path(path):
         return None

@@ -88,7 +88,7 @@ class _Distinct:
 Distinct = _Distinct()
 """Metadata of a tuple that holds no value twice."""
 
-PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+PRINTABLE = "^[^\\x00-\\x1f\\x7f-\\x9f\u2028\u2029]*$"
 """Text of one line without control characters, so that it cannot act on a terminal, a log or a file it is put in."""
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$"
