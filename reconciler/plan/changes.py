@@ -14,9 +14,10 @@ from reconciler.plan.diff import compare
 from reconciler.plan.draft import Draft, references
 from reconciler.plan.kinds import RULES, worst_first
 from reconciler.plan.model import Action, Change, PlannedStep, Risk
-from reconciler.plan.rendered import Rendered, checked_steps, removal_steps, step_changes
+from reconciler.plan.rendered import Rendered
 from reconciler.plan.sections import SectionRenderer
 from reconciler.plan.standing import Stand
+from reconciler.plan.steps import checked_steps, removal_steps, step_changes
 
 
 class Deciding:
@@ -77,8 +78,8 @@ class Deciding:
     def _kept_in_place(self, draft: Draft) -> Change:
         key, found, previous = draft.key, draft.standing.recorded, draft.standing.previous
         assert found is not None  # noqa: S101 - neither created nor left alone: it is recorded
-        wanted = self._steps(draft)
-        steps = step_changes(found.steps, wanted, self._keep(draft), self._renderer)
+        had, wanted = self._rendered.recorded(found), self._steps(draft)
+        steps = () if wanted is had else step_changes(had, wanted, self._keep(draft), self._renderer)
         if previous is not None:
             place = self._locate(key, ("metadata", "annotations", "reconciler/moved-from"))
             place = place or self._locate(key, ())
@@ -138,7 +139,9 @@ class Deciding:
         )
 
     def _steps(self, draft: Draft) -> tuple[Step, ...]:
-        return self._rendered.steps.get(str(draft.key), ())
+        if draft.server not in self._rendered.scope:
+            return self._rendered.recorded(draft.standing.recorded)
+        return self._rendered.after.get(str(draft.key), ())
 
     def _place_of(self, draft: Draft) -> Source | None:
         found = draft.standing.recorded
@@ -152,13 +155,13 @@ class Deciding:
 
     def _removal(self, draft: Draft) -> tuple[PlannedStep, ...]:
         found = draft.standing.recorded
-        return removal_steps(found.steps, self._keep(draft), self._renderer) if found else ()
+        return removal_steps(self._rendered.recorded(found), self._keep(draft), self._renderer)
 
     def _replacement(self, draft: Draft) -> tuple[PlannedStep, ...]:
         """Old steps undone first unless the old object is retained; on another server all steps are new."""
         found = draft.standing.recorded
         stays = draft.previous_server is None and found is not None
-        before = found.steps if stays and found else ()
+        before = self._rendered.recorded(found) if stays else ()
         new = step_changes(before, self._steps(draft), (), self._renderer)
         made = tuple(step for step in new if step.op != "delete")
         return made if draft.retained else (*self._removal(draft), *made)

@@ -22,7 +22,8 @@ from reconciler.plan.guards import inspect
 from reconciler.plan.kinds import CREATION_ORDER
 from reconciler.plan.model import Action, Change, DriftItem, Plan
 from reconciler.plan.recorded import Recorded
-from reconciler.plan.rendered import render_all
+from reconciler.plan.rendered import render_scope
+from reconciler.plan.scope import touched_servers
 from reconciler.plan.sections import BlueprintRenderer, SectionRenderer
 from reconciler.plan.standing import Standings, settle
 
@@ -70,7 +71,8 @@ def make_plan(  # noqa: PLR0913 - three inputs, and what describes them
     drafting = Drafting(loaded.fleet, renamed)
     drafts = {key: drafting.draft(key, standing) for key, standing in sorted(standings.of.items())}
     identities = _identities(drafts, Allocator(recorded, renamed))
-    rendered = render_all(standings, loaded.fleet, recorded, identities, renderer)
+    scope = touched_servers(drafts, recorded, engine)
+    rendered = render_scope(standings, loaded.fleet, recorded, identities, renderer, scope)
     deciding = Deciding(drafts, rendered, identities, renderer, drafting.locate)
     changes = ordered([deciding.decide(draft) for draft in drafts.values()])
     return Plan(

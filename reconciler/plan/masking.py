@@ -29,11 +29,15 @@ def masked_manifest(kind: Kind, manifest: Mapping[str, Json] | None) -> dict[str
     """A manifest that may be shown, or None."""
     if manifest is None:
         return None
+    if not RULES[kind].sensitive:
+        return dict(manifest)
     return {key: masked(kind, inner, (key,)) for key, inner in manifest.items()}
 
 
 def marks(kind: Kind, value: Json, path: FieldPath = ()) -> Json:
     """Terraform's `*_sensitive` form: `true` where a value is sensitive, maps only where something below is, else False."""
+    if not RULES[kind].sensitive:
+        return False
     if RULES[kind].hides(path):
         return True
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The sections of every server as the plan would leave them, and how a resource's steps differ from the recorded ones."""
+"""The sections of the servers in scope, as the plan would leave them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from reconciler.desired.fleet import Entry, Fleet, Key, Origin
 from reconciler.desired.kinds import Database, Kind, Server, Site
 from reconciler.desired.problems import Source
 from reconciler.errors import UsageFault
-from reconciler.kit import canonical
-from reconciler.plan.model import PlannedStep, Risk
-from reconciler.plan.recorded import Recorded
+from reconciler.plan.manifests import parse
+from reconciler.plan.model import Risk
+from reconciler.plan.recorded import Recorded, RecordedResource
 from reconciler.plan.sections import SectionRenderer
 from reconciler.plan.standing import Stand, Standings
 
@@ -38,44 +38,80 @@ class Triggers:
 
 @dataclass
 class Rendered:
-    """`steps` by address of the resource; `keep` by server: step keys that no removal may undo."""
+    """`after` by address of the resource; `keep` by server: step keys that no removal may undo.
 
-    steps: dict[str, tuple[Step, ...]] = field(default_factory=dict)
+    Servers that are not in the scope are not in `after`: what is recorded of their resources is what they have.
+    `base` holds the recorded steps of an offline state, which has none of its own.
+    """
+
+    scope: Collection[str]
+    after: dict[str, tuple[Step, ...]] = field(default_factory=dict)
+    base: dict[str, tuple[Step, ...]] = field(default_factory=dict)
     keep: dict[str, set[str]] = field(default_factory=dict)
     triggers: dict[str, Triggers] = field(default_factory=dict)
 
+    def recorded(self, found: RecordedResource | None) -> tuple[Step, ...]:
+        """The steps last applied."""
+        if found is None:
+            return ()
+        return found.steps or self.base.get(str(found.key), ())
 
-def render_all(
+
+def render_scope(
     standings: Standings,
     fleet: Fleet,
     recorded: Recorded,
     identities: Mapping[Key, Mapping[str, str]],
     renderer: SectionRenderer,
+    scope: Collection[str],
 ) -> Rendered:
-    """Render every server whose manifest counts, each with only what belongs to it."""
-    result = Rendered()
-    for name, entries in _by_server(standings, fleet).items():
-        server = entries[Key(Kind.SERVER, name)].manifest
-        assert isinstance(server, Server)  # noqa: S101 - a Server's key holds a Server
-        for section in _sections(server, Fleet(entries), identities, renderer):
-            result.steps[section.id] = section.steps
+    """Render the servers in `scope` (names), each with only what belongs to it.
+
+    Raises UsageFault when a value cannot be written into a configuration file.
+    """
+    result = Rendered(scope)
+    if recorded.offline:
+        result.base = _base(recorded, scope, renderer)
+    for name, entries in _by_server(standings, fleet, scope).items():
+        for section in _sections(name, entries, identities, renderer):
+            result.after[section.id] = section.steps
             result.keep.setdefault(name, set()).update(step.key for step in section.steps)
     for standing in standings.of.values():
         found = standing.recorded
         if standing.stand is Stand.HELD and found is not None and found.server is not None:
-            result.keep.setdefault(found.server, set()).update(step.key for step in found.steps)
-    running = {
-        (r.server, step.key) for r in recorded.resources.values() for step in r.steps if step.type == "unit"
-    }
-    _find_triggers(result, standings, running)
+            keys = {step.key for step in result.recorded(found)}
+            result.keep.setdefault(found.server, set()).update(keys)
+    _find_triggers(result, standings)
     return result
 
 
+def _base(
+    recorded: Recorded, scope: Collection[str], renderer: SectionRenderer
+) -> dict[str, tuple[Step, ...]]:
+    """The sections of the recorded manifests, of the servers that have something in `scope`."""
+    groups: dict[str, dict[Key, Entry]] = {}
+    for key, found in sorted(recorded.resources.items()):
+        if found.server is not None and (manifest := parse(key.kind, found.manifest)) is not None:
+            groups.setdefault(found.server, {})[key] = Entry(manifest, Origin(found.source or Source("")))
+    identities = {key: found.identity for key, found in recorded.resources.items()}
+    return {
+        section.id: section.steps
+        for name, entries in groups.items()
+        if name in scope and Key(Kind.SERVER, name) in entries
+        for section in _sections(name, entries, identities, renderer)
+    }
+
+
 def _sections(
-    server: Server, fleet: Fleet, identities: Mapping[Key, Mapping[str, str]], renderer: SectionRenderer
+    name: str,
+    entries: Mapping[Key, Entry],
+    identities: Mapping[Key, Mapping[str, str]],
+    renderer: SectionRenderer,
 ) -> Sequence[Section]:
+    server = entries[Key(Kind.SERVER, name)].manifest
+    assert isinstance(server, Server)  # noqa: S101 - a Server's key holds a Server
     try:
-        return renderer.sections(server, fleet, identities)
+        return renderer.sections(server, Fleet(entries), identities)
     except ValueError as fault:
         # Validation lets no such manifest through, but a record of an older version may hold one.
         raise UsageFault(
@@ -84,18 +120,17 @@ def _sections(
         ) from fault
 
 
-def _by_server(standings: Standings, fleet: Fleet) -> dict[str, dict[Key, Entry]]:
+def _by_server(standings: Standings, fleet: Fleet, scope: Collection[str]) -> dict[str, dict[Key, Entry]]:
     """Small fleets, one a server: rendering looks things up in its fleet, and a whole fleet would make that slow."""
     groups: dict[str, dict[Key, Entry]] = {}
     counting = {key: s for key, s in standings.of.items() if s.manifest is not None}
-    for key in sorted(counting):
-        if key.kind is Kind.SERVER:
-            groups[key.name] = {key: _entry(key, standings, fleet)}
+    for key in sorted(k for k in counting if k.kind is Kind.SERVER and k.name in scope):
+        groups[key.name] = {key: _entry(key, standings, fleet)}
     for key in sorted(counting):
         match counting[key].manifest:
             case Site() | Database() as manifest if manifest.spec.server in groups:
                 groups[manifest.spec.server][key] = _entry(key, standings, fleet)
-            case Server() as manifest:
+            case Server() as manifest if key.name in groups:
                 ssh_key = Key(Kind.SSH_KEY, manifest.spec.ssh_key)
                 if ssh_key in counting:
                     groups[key.name][ssh_key] = _entry(ssh_key, standings, fleet)
@@ -113,62 +148,18 @@ def _entry(key: Key, standings: Standings, fleet: Fleet) -> Entry:
     return Entry(standing.manifest, Origin((found.source if found else None) or Source("")))
 
 
-def _find_triggers(
-    result: Rendered, standings: Standings, running: Collection[tuple[str | None, str]]
-) -> None:
+def _find_triggers(result: Rendered, standings: Standings) -> None:
     for key, standing in standings.of.items():
         server = key.name if key.kind is Kind.SERVER else standing.spec.get("server")
         if not isinstance(server, str):
             continue
-        was_on = standing.recorded.server if standing.recorded else server
-        for step in result.steps.get(str(key), ()):
-            # A unit that is only now created interrupts nobody.
-            if step.type != "unit" or (
-                (server, step.key) not in running and (was_on, step.key) not in running
-            ):
+        # A unit that is only now created interrupts nobody.
+        running = {step.key for step in result.recorded(standing.recorded) if step.type == "unit"}
+        for step in result.after.get(str(key), ()):
+            if step.key not in running:
                 continue
             triggers = result.triggers.setdefault(server, Triggers())
             for name, risk in (("reload_on", Risk.RELOAD), ("restart_on", Risk.RESTART)):
                 causes = step.params.get(name)
                 for cause in causes if isinstance(causes, list | tuple) else ():
                     triggers.add(str(cause), risk)
-
-
-def step_changes(
-    before: Sequence[Step], after: Sequence[Step], keep: Collection[str], renderer: SectionRenderer
-) -> tuple[PlannedStep, ...]:
-    """What differs, in the order of application: creations and updates, then what nothing needs any more."""
-    old = {step.key: step for step in before}
-    changes = [
-        PlannedStep(_operation(old.get(step.key), step), step.key, renderer.describe(step))
-        for step in after
-        if not same(old.get(step.key), step)
-    ]
-    return (*changes, *removal_steps(before, keep, renderer))
-
-
-def removal_steps(
-    before: Sequence[Step], keep: Collection[str], renderer: SectionRenderer
-) -> tuple[PlannedStep, ...]:
-    """The steps that undo `before` but for what is in `keep`."""
-    return tuple(
-        PlannedStep("delete", step.key, renderer.describe(step)) for step in renderer.removals(before, keep)
-    )
-
-
-def checked_steps(steps: Sequence[Step], renderer: SectionRenderer) -> tuple[PlannedStep, ...]:
-    """All steps as `none`: looked at again, changed only where the node differs."""
-    return tuple(PlannedStep("none", step.key, renderer.describe(step)) for step in steps)
-
-
-def _operation(old: Step | None, new: Step) -> str:
-    if new.params.get("state") == "absent":
-        return "delete"
-    return "create" if old is None else "update"
-
-
-def same(old: Step | None, new: Step) -> bool:
-    """Whether two steps mean the same on the wire; a tuple and a list do."""
-    if old is None:
-        return False
-    return old.params == new.params or canonical.dumps(old.params) == canonical.dumps(new.params)

@@ -32,7 +32,11 @@ FORMS = ("plan.txt", "plan.json", "plan.md")
 
 def read(folder: Path) -> Loaded:
     files = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.yaml"))}
-    return load(files)
+    loaded = load(files)
+    # The words of problems belong to the loader's own tests.
+    return replace(
+        loaded, problems=tuple(replace(p, message=f"({p.code})", hint="") for p in loaded.problems)
+    )
 
 
 def key(address: str) -> Key:
@@ -44,7 +48,7 @@ def recorded_state(folder: Path, case: Mapping[str, Any]) -> Recorded:
     before = read(folder / "before")
     assert before.errors == (), "the recorded state of a case must come from sound manifests"
     if case.get("offline"):
-        return recorded_from(before, "b" * 40, renderer=Renderer())
+        return recorded_from(before, "b" * 40)
     if not before.fleet.entries:
         return Recorded()
     recorded = replace(recorded_of(before), base_commit="b" * 40)
@@ -85,7 +89,7 @@ def plan_case(folder: Path) -> tuple[Plan, bool]:
 @pytest.mark.parametrize("folder", sorted(p for p in CASES.iterdir() if p.is_dir()), ids=lambda p: p.name)
 def test_the_plan_is_as_written_down(folder: Path) -> None:
     plan, detail = plan_case(folder)
-    forms = (as_text(plan, detail=detail), as_json(plan), as_markdown(plan, detail=detail))
+    forms = (as_text(plan, detail=detail), as_json(plan, indent=2), as_markdown(plan, detail=detail))
     for name, got in zip(FORMS, forms, strict=True):
         expected = folder / name
         if os.environ.get("UPDATE_GOLDEN"):

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from reconciler.blueprint.model import Section
 from reconciler.desired.fleet import Fleet, Key, Loaded
-from reconciler.desired.kinds import Kind, Resource
+from reconciler.desired.kinds import Kind, Resource, Server
 from reconciler.desired.tree import load
 from reconciler.plan import serial
 from reconciler.plan.identity import beyond, identity
 from reconciler.plan.manifests import to_json
 from reconciler.plan.model import Action, Plan
+from reconciler.plan.offline import recorded_from
 from reconciler.plan.recorded import Recorded
 
 from .fleets import fleets
-from .scene import apply, fleet_of, manifest, plan_of, recorded_of, usual
+from .scene import ENGINE, Renderer, apply, fleet_of, manifest, plan_of, recorded_of, usual
 
-several = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+several = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 REMOVING = (Action.DELETE, Action.FORGET, Action.REPLACE)
 
 
@@ -75,12 +78,38 @@ def test_a_source_that_is_not_whole_removes_nothing(before: list[Resource], afte
     assert not [c.address for c in plan.effective if c.action in REMOVING and c.key not in declared]
 
 
+@several
+@given(fleets(), fleets())
+def test_leaving_out_nodes_where_nothing_differs_changes_no_plan(
+    before: list[Resource], after: list[Resource]
+) -> None:
+    recorded = recorded_of(fleet_of(*before))
+    known = {key: replace(r, engine=ENGINE) for key, r in recorded.resources.items()}
+    assert plan_of(fleet_of(*after), replace(recorded, resources=known)) == plan_of(
+        fleet_of(*after), recorded
+    )
+
+
+class Counting(Renderer):
+    """Remembers which servers it rendered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rendered: list[str] = []
+
+    def sections(
+        self, server: Server, fleet: Fleet, identities: Mapping[Key, Mapping[str, str]]
+    ) -> Sequence[Section]:
+        self.rendered.append(server.name)
+        return super().sections(server, fleet, identities)
+
+
 def _documents(manifests: list[Resource]) -> dict[str, bytes]:
     """JSON is YAML; one file a manifest."""
     return {f"{m.kind}-{m.name}.yaml".lower(): json.dumps(to_json(m), indent=1).encode() for m in manifests}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_damaged_file_deletes_nothing(data: st.DataObject) -> None:
     sound = [*usual(), manifest(Kind.SITE, "blog"), manifest(Kind.USER, "ada")]
@@ -129,11 +158,17 @@ def test_ten_thousand_objects_are_planned() -> None:
     made += [manifest(Kind.DATABASE, f"d{n}", server=f"n{n % 99}", site=f"s{n}") for n in range(3300)]
     loaded = fleet_of(*made)
     assert len(loaded.fleet.entries) == 10_000
-    recorded = recorded_of(loaded)
     changed = manifest(Kind.SITE, "s7", server="n7", phpVersion="8.4")
-    plan: Plan = plan_of(fleet_of(*(changed if m.name == "s7" else m for m in made)), recorded)
+    renderer = Counting()
+    plan: Plan = plan_of(
+        fleet_of(*(changed if m.name == "s7" else m for m in made)),
+        recorded_from(loaded, "b" * 40),
+        renderer=renderer,
+    )
     assert [c.address for c in plan.effective] == ["Site/s7"]
     assert len(plan.changes) == 10_000
+    assert renderer.rendered == ["n7", "n7"]  # as it was and as it will be
+    assert len(plan_of(loaded).effective) == 10_000
 
 
 def test_an_empty_fleet_of_broken_manifests_has_nothing_to_say_of_others() -> None:

@@ -21,7 +21,7 @@ from reconciler.plan.recorded import Recorded
 from reconciler.plan.render import MARKER, ansi, as_json, as_markdown, as_text, json_value
 
 from .fleets import fleets
-from .scene import Renderer, fleet_of, manifest, plan_of, recorded_of, site_key, usual
+from .scene import fleet_of, manifest, plan_of, recorded_of, site_key, usual
 
 CANARY = "canary-5f2b9c"
 FENCE = re.compile(r"^(`{3,})", re.MULTILINE)
@@ -55,7 +55,7 @@ def secretive_plans() -> dict[str, Plan]:
         "retried": plan_of(with_secret, failed),
         "unchanged": plan_of(with_secret, recorded),
         "kept": plan_of(fleet_of(), recorded),
-        "offline": plan_of(with_other, recorded_from(with_secret, "b" * 40, renderer=Renderer())),
+        "offline": plan_of(with_other, recorded_from(with_secret, "b" * 40)),
     }
 
 
@@ -159,7 +159,7 @@ def _check_comment(text: str, limit: int) -> None:
     assert outside.count("<") == 1 + 4 * len(fences), "text of a manifest became markup"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(fleets(), fleets(), st.integers(2_000, 12_000), st.booleans())
 def test_a_comment_is_never_too_long_and_never_splits_a_fence(
     before: list[Resource], after: list[Resource], limit: int, detail: bool

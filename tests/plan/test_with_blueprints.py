@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.blueprint.model import Step
 from reconciler.plan.model import Action, Plan, Risk
 from reconciler.plan.offline import recorded_from
 from reconciler.plan.recorded import Recorded
-from reconciler.plan.sections import BlueprintRenderer
 
 from .scene import fleet_of, only, plan_of, usual
 
@@ -44,8 +42,8 @@ def test_a_removed_site_leaves_by_its_own_steps() -> None:
 
 
 def test_every_step_has_words() -> None:
-    renderer = BlueprintRenderer()
-    steps = [s for r in _base().resources.values() for s in r.steps]
-    assert steps
-    for step in [*steps, *renderer.removals([Step.from_json(s.to_json()) for s in steps], ())]:
-        assert renderer.describe(step)
+    created = plan_of(fleet_of(*usual()), **REAL)
+    removed = plan_of(fleet_of(*usual()[:2]), _base(), **REAL)
+    steps = [s for plan in (created, removed) for c in plan.changes for s in c.steps]
+    assert {s.op for s in steps} == {"create", "delete"}
+    assert all(s.summary for s in steps)

@@ -32,8 +32,8 @@ _ACTION_REASONS = {
 }
 
 
-def as_json(plan: Plan, *, indent: int | None = 2) -> str:
-    """The plan as JSON text, keys sorted, ending with a line break."""
+def as_json(plan: Plan, *, indent: int | None = None) -> str:
+    """The plan as JSON text, keys sorted, ending with a line break; on one line unless `indent` says otherwise."""
     return json.dumps(json_value(plan), indent=indent, sort_keys=True, ensure_ascii=False) + "\n"
 
 
