@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from reconciler.desired.problems import Problem, Source
 from reconciler.desired.reading import is_manifest_path
@@ -29,11 +30,6 @@ from reconciler.desired.snapshot import (
     refuse_excess,
 )
 from reconciler.errors import SourceFault
-
-try:
-    import git
-except ImportError as fault:  # GitPython looks for the program when it is imported
-    raise SourceFault("git was not found", hint="install git 2.30 or newer") from fault
 
 _SECONDS = 120.0
 
@@ -136,7 +132,17 @@ def check_revision(rev: str) -> None:
         raise SourceFault(f"{rev[:60]!r} is no revision", hint=hint)
 
 
+def _gitpython() -> Any:
+    """The module, imported at first use: it costs a tenth of a second, and looks for the program while it is imported."""
+    try:
+        import git  # noqa: PLC0415
+    except ImportError as fault:
+        raise SourceFault("git was not found", hint="install git 2.30 or newer") from fault
+    return git
+
+
 def _open(path: Path) -> _Repository:
+    git = _gitpython()
     try:
         # Expanding variables in paths is a habit of GitPython that a path from the command line must not meet.
         with git.Repo(path, search_parent_directories=True, expand_vars=False) as repo:
@@ -185,6 +191,7 @@ def _run(repository: _Repository, *arguments: str, given: bytes = b"") -> tuple[
         "GIT_PAGER": "cat",
     }
     settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=false")
+    git = _gitpython()
     command = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
     with tempfile.TemporaryFile() as standard_input:
         standard_input.write(given)
