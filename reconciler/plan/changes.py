@@ -47,7 +47,8 @@ class Deciding:
     def decide(self, draft: Draft) -> Change:
         """The change of one resource."""
         change = self._with_reason(draft)
-        change = replace(change, risks=self._risks(change))
+        if risks := self._risks(change):
+            change = replace(change, risks=risks)
         if placeholders(change.identity.values()):
             steps = tuple(
                 PlannedStep(s.op, shown(s.key, change.identity), shown(s.summary, change.identity))

@@ -91,13 +91,14 @@ def _base(
     """The sections of the recorded manifests, of the servers that have something in `scope`."""
     groups: dict[str, dict[Key, Entry]] = {}
     for key, found in sorted(recorded.resources.items()):
-        if found.server is not None and (manifest := parse(key.kind, found.manifest)) is not None:
-            groups.setdefault(found.server, {})[key] = Entry(manifest, Origin(found.source or Source("")))
+        name = found.server
+        if name in scope and name is not None and (manifest := parse(key.kind, found.manifest)) is not None:
+            groups.setdefault(name, {})[key] = Entry(manifest, Origin(found.source or Source("")))
     identities = {key: found.identity for key, found in recorded.resources.items()}
     return {
         section.id: section.steps
         for name, entries in groups.items()
-        if name in scope and Key(Kind.SERVER, name) in entries
+        if Key(Kind.SERVER, name) in entries
         for section in _sections(name, entries, identities, renderer)
     }
 
