@@ -68,5 +68,5 @@ def follow(
 def _wait_for_release(deployment: str) -> None:
     """The runner lets go of the lock right after its outcome; an apply that follows at once must not find it busy."""
     deadline = time.monotonic() + 2.0
-    while time.monotonic() < deadline and lock.running() == deployment:
+    while time.monotonic() < deadline and not lock.let_go(deployment):
         time.sleep(_QUICK_SECONDS)

@@ -26,7 +26,7 @@ class Held(Exception):
 def exclusive(wait: float = 0.5) -> Iterator[int]:
     """Hold the lock. Raises Held when another process has it for longer than `wait` seconds.
 
-    The wait is there because `is_held` of another conversation takes the lock for a moment.
+    The wait is there because `is_held` of another conversation shares the lock for a moment.
     """
     fd = os.open(places.real(LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + wait
@@ -45,14 +45,18 @@ def exclusive(wait: float = 0.5) -> Iterator[int]:
 
 
 def is_held() -> bool:
-    """True when some process has the lock now."""
-    if not os.path.exists(places.real(LOCK)):
+    """True when some process has the lock now. Two that only look do not see each other."""
+    try:
+        fd = os.open(places.real(LOCK), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
         return False
     try:
-        with exclusive(0.0):
-            return False
-    except Held:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def fence() -> int:
@@ -91,10 +95,17 @@ def claimed() -> Optional[str]:
 
 def running() -> Optional[str]:
     """The deployment that is being applied or about to be, None when there is none."""
-    if is_held():
-        value = atomic.load_json(CLAIM)
-        return str(value["deployment"]) if isinstance(value, dict) else ""
-    return claimed()
+    if not is_held():
+        return claimed()
+    value = atomic.load_json(CLAIM)
+    return str(value["deployment"]) if isinstance(value, dict) else None
+
+
+def let_go(deployment: str) -> bool:
+    """True once the runner of this deployment has neither lock nor claim any more."""
+    value = atomic.load_json(CLAIM)
+    other = isinstance(value, dict) and value.get("deployment") != deployment
+    return other or not (isinstance(value, dict) or is_held())
 
 
 def was_started(deployment: str) -> bool:

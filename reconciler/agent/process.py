@@ -131,6 +131,16 @@ def run(
     return Finished(code, "".join(out), "".join(err), timed_out)
 
 
+def _compress(source: "IO[bytes]", target: int) -> None:
+    raw = os.fdopen(os.dup(target), "wb")
+    try:
+        with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=5) as packed:
+            for block in iter(lambda: source.read(1024 * 1024), b""):
+                packed.write(block)
+    finally:
+        raw.close()
+
+
 def run_to_gzip(argv: List[str], target: int, *, timeout: float) -> Finished:
     """Run a program and write what it prints, compressed, to a descriptor. Raises OSError when that cannot be written."""
     try:
@@ -148,12 +158,7 @@ def run_to_gzip(argv: List[str], target: int, *, timeout: float) -> Finished:
     late.daemon = True
     late.start()
     try:
-        with (
-            os.fdopen(os.dup(target), "wb") as raw,
-            gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=5) as packed,
-        ):
-            for block in iter(lambda: output.read(1024 * 1024), b""):
-                packed.write(block)
+        _compress(output, target)
         child.wait()
     except BaseException:
         _stop(child)

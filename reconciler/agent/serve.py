@@ -94,15 +94,15 @@ class Server:
                 except Refusal as refusal:
                     self._wire.write(_error(None, refusal))
                     continue
-                self._answer(request)
-                if request.get("op") == "bye":
+                if self._answer(request) and request["op"] == "bye":
                     return 0
         except HungUp:
             return 0
         finally:
             self._talk.close()
 
-    def _answer(self, request: Request) -> None:
+    def _answer(self, request: Request) -> bool:
+        """Carry a request out and answer it; true when it was carried out."""
         number = request.get("id") if type(request.get("id")) is int else None
 
         def emit(event: Dict[str, Any]) -> None:
@@ -124,6 +124,8 @@ class Server:
             self._wire.write(_error(number, Refusal("internal", text, "report this fault")))
         else:
             self._wire.write({"id": number, "ok": True, "result": result})
+            return True
+        return False
 
 
 def main(agent: str) -> int:

@@ -41,6 +41,8 @@ def record(path: str, run: Run) -> Dict[str, Any]:
     try:
         with walk.parent_of(path) as parent:
             found = run.journal.snapshot(parent)
+    except FileNotFoundError:
+        found = {"kind": "absent"}  # a folder above is missing; applying will say so
     except OSError as error:
         raise os_fault("look at", path, error) from None
     found["path"] = path
