@@ -7,7 +7,6 @@ are validated long before, so such a value is a fault of ours and must not reach
 from __future__ import annotations
 
 import re
-import shlex
 
 _WORD = re.compile(r"[A-Za-z0-9._@:+/-]+\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -48,22 +47,14 @@ def unit_text(value: object) -> str:
 def dotenv(value: object) -> str:
     r"""A double-quoted value of a `.env` file, with `\`, `"` and `$` escaped by a backslash.
 
-    phpdotenv (Laravel), Symfony's Dotenv and systemd's `EnvironmentFile=` read it back exactly. PHP's
-    `parse_ini_file` does too except for `$`, before which it keeps the backslash. It is not meant for a shell:
-    a backtick is left as it is, because phpdotenv refuses an escape there. Raises ValueError for a line break or NUL.
+    phpdotenv (Laravel), Symfony's Dotenv, systemd's `EnvironmentFile=` and PHP's `parse_ini_file` read it back
+    exactly. It is not meant for a shell: a backtick is left as it is, because phpdotenv refuses an escape there.
+    Raises ValueError for a line break or NUL.
     """
     text = str(value)
     if re.search(r"[\x00\r\n]", text):
         raise ValueError("a value of a .env file cannot hold a line break or NUL")
     return '"' + re.sub(r'([\\"$])', r"\\\1", text) + '"'
-
-
-def shell(value: object) -> str:
-    """One word of a POSIX shell."""
-    text = str(value)
-    if _CONTROL.search(text):
-        raise ValueError(f"{text!r} cannot stand in a shell command")
-    return shlex.quote(text)
 
 
 FILTERS = {
@@ -72,6 +63,5 @@ FILTERS = {
     "ini": ini,
     "unit_text": unit_text,
     "dotenv": dotenv,
-    "shell": shell,
 }
 """Names under which the templates know these."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 
 import pytest
 from hypothesis import given
@@ -83,14 +82,6 @@ def test_a_bare_word_is_made_of_plain_characters(value: str) -> None:
         assert re.fullmatch(r"[A-Za-z0-9._@:+/-]+", escape.word(value))
     except ValueError:
         assert not re.fullmatch(r"[A-Za-z0-9._@:+/-]+", value) or value.endswith("\n")
-
-
-@given(TEXT)
-def test_a_shell_word_is_one_word(value: str) -> None:
-    try:
-        assert shlex.split(escape.shell(value)) == [value]
-    except ValueError:
-        assert re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", value)
 
 
 @given(TEXT)

@@ -392,6 +392,12 @@ def test_systemd_reads_back_odd_values_of_an_env_file(served: Served) -> None:
     assert done.stdout == 'ODD=a"b\\c$d ${e} `f` #g\n'
 
 
+def test_php_reads_back_odd_values_of_an_env_file(served: Served) -> None:
+    code = f"echo parse_ini_file('/home/{served.user('shop')}/.env')['ODD'];"
+    php = "/opt/remi/php82/root/usr/bin/php" if served.node.image.name.startswith("el") else "/usr/bin/php8.2"
+    assert served.node.run_argv([php, "-r", code]).stdout == 'a"b\\c$d ${e} `f` #g'
+
+
 def test_the_unit_reloads_without_losing_its_socket_and_logs_to_the_journal(served: Served) -> None:
     served.put("tool", "web/ok.php", "<?php echo 'ok'; error_log('a note');")
     before = served.node.output("systemctl show -P MainPID panel-fpm-tool")
