@@ -81,6 +81,8 @@ class Deciding:
         assert found is not None  # noqa: S101 - neither created nor left alone: it is recorded
         had, wanted = self._rendered.recorded(found), self._steps(draft)
         steps = () if wanted is had else step_changes(had, wanted, self._keep(draft), self._renderer)
+        if found.failed:
+            steps = self._looked_at_again(draft, steps)
         if previous is not None:
             place = self._locate(key, ("metadata", "annotations", "reconciler/moved-from"))
             place = place or self._locate(key, ())
@@ -89,9 +91,6 @@ class Deciding:
             return self._change(draft, "changed", reasons.changed(draft.diffs), draft.diffs[0].source, steps)
         place = self._locate(key, ())
         if found.failed:
-            checked = checked_steps(wanted, self._renderer)
-            touched = {step.key for step in steps}
-            steps = (*steps, *(step for step in checked if step.key not in touched))
             return self._change(draft, "retry", reasons.RETRY, place, steps, Action.UPDATE)
         if not steps:
             return self._change(draft, "unchanged", reasons.UNCHANGED, place, ())
@@ -165,7 +164,15 @@ class Deciding:
         before = self._rendered.recorded(found) if stays else ()
         new = step_changes(before, self._steps(draft), (), self._renderer)
         made = tuple(step for step in new if step.op != "delete")
+        if stays and found and found.failed:
+            made = self._looked_at_again(draft, made)
         return made if draft.retained else (*self._removal(draft), *made)
+
+    def _looked_at_again(self, draft: Draft, steps: tuple[PlannedStep, ...]) -> tuple[PlannedStep, ...]:
+        """`steps` and all others of a resource that failed: the record of an attempt does not tell what the node has."""
+        touched = {step.key for step in steps}
+        checked = checked_steps(self._steps(draft), self._renderer)
+        return (*steps, *(step for step in checked if step.key not in touched))
 
     def _causes(self, draft: Draft) -> list[Key]:
         """The neighbours that change: those it names and those that name it."""
