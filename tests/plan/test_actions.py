@@ -294,3 +294,14 @@ def test_a_key_that_a_kept_server_needs_is_not_deleted() -> None:
 def test_a_plan_against_nothing_recorded_and_nothing_declared_is_empty() -> None:
     plan = plan_of(fleet_of(), Recorded())
     assert (plan.changes, plan.findings) == ((), ())
+
+
+def test_a_login_that_a_held_database_needs_outlives_its_neighbour() -> None:
+    dropped = manifest(Kind.DATABASE, "one", username="app", deletionPolicy="delete")
+    held = Key(Kind.DATABASE, "two")
+    recorded = recorded_of(fleet_of(*usual(), dropped, manifest(Kind.DATABASE, "two", username="app")))
+    # Written by another version: its manifest cannot be read, so only its recorded steps tell what it needs.
+    foreign = replace(recorded.resources[held], manifest={"kind": "Database", "spec": {"shape": "other"}})
+    recorded = replace(recorded, resources={**recorded.resources, held: foreign})
+    plan = plan_of(fleet_of(*usual(), broken=[held]), recorded)
+    assert [s.key for s in only(plan, "Database/one").steps] == ["mariadb_database:one"]

@@ -19,10 +19,10 @@ from reconciler.plan.identity import beyond, identity
 from reconciler.plan.manifests import to_json
 from reconciler.plan.model import Action, Plan
 from reconciler.plan.offline import recorded_from
-from reconciler.plan.recorded import Recorded
+from reconciler.plan.recorded import Recorded, RecordedResource
 
 from .fleets import fleets
-from .scene import ENGINE, Renderer, apply, fleet_of, manifest, plan_of, recorded_of, usual
+from .scene import ENGINE, Renderer, apply, fleet_of, manifest, only, plan_of, recorded_of, usual
 
 several = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 REMOVING = (Action.DELETE, Action.FORGET, Action.REPLACE)
@@ -88,6 +88,28 @@ def test_leaving_out_nodes_where_nothing_differs_changes_no_plan(
     assert plan_of(fleet_of(*after), replace(recorded, resources=known)) == plan_of(
         fleet_of(*after), recorded
     )
+
+
+def test_a_node_is_rendered_when_something_on_it_failed_or_its_key_changed() -> None:
+    loaded = fleet_of(*usual())
+    recorded = recorded_of(loaded)
+    known = {key: replace(r, engine=ENGINE) for key, r in recorded.resources.items()}
+    shop = Key(Kind.SITE, "shop")
+
+    def rendered(resources: Mapping[Key, RecordedResource], after: Loaded = loaded) -> tuple[list[str], Plan]:
+        renderer = Counting()
+        plan = plan_of(after, replace(recorded, resources=resources), renderer=renderer)
+        return renderer.rendered, plan
+
+    assert rendered(known)[0] == []
+    interrupted = replace(known[shop], failed=True, steps=known[shop].steps[:2])
+    servers, plan = rendered({**known, shop: interrupted})
+    assert servers == ["web1"]
+    assert [s.op for s in only(plan, "Site/shop").steps] == ["create"] * 4 + ["none"] * 2
+    rotated = fleet_of(manifest(Kind.SSH_KEY, "ops", protect=True), *usual()[1:])
+    assert rendered(known, rotated)[0] == ["web1"]
+    older = replace(known[shop], engine="older")
+    assert rendered({**known, shop: older})[0] == ["web1"]
 
 
 class Counting(Renderer):

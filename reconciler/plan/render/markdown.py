@@ -69,9 +69,9 @@ class _Page:
 
     def fold(self, title: str, blocks: Sequence[Sequence[str]], footer: str) -> None:
         """A folded fence with as many whole blocks of lines as fit, the first cut at a line if it alone is too long."""
-        fence = "`" * max(3, 1 + max((_ticks(line) for block in blocks for line in block), default=0))
-        head = f"\n<details><summary>{title}</summary>\n\n{fence}diff\n"
-        tail = f"{fence}\n{footer}\n</details>\n"
+        # No line can end the fence: each begins with a symbol or a blank, and what manifests hold stands in quotes.
+        head = f"\n<details><summary>{title}</summary>\n\n```diff\n"
+        tail = f"```\n{footer}\n</details>\n"
         note = "# ({} left out here; the whole plan has them)\n"
         spare = self.room - len(head) - len(tail) - len(note) - 40
         body: list[str] = []
@@ -101,10 +101,6 @@ class _Page:
             more = f"\n_{count(self.left_out, 'part')} left out: the comment would be too long. The whole plan has them._\n"
             return "".join([*self.parts, more])
         return "".join(self.parts)
-
-
-def _ticks(line: str) -> int:
-    return max((len(run) for run in re.findall(r"`+", line)), default=0)
 
 
 def _cut(block: Sequence[str], spare: int) -> tuple[list[str], int]:
