@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from reconciler.app import planning
 from reconciler.app.lock import applying
@@ -21,7 +21,7 @@ from reconciler.nodes.pool import Pool
 from reconciler.plan.exits import errored
 from reconciler.plan.guards import blocking
 from reconciler.plan.identity import check_fresh
-from reconciler.plan.model import Action, Plan
+from reconciler.plan.model import Plan
 from reconciler.plan.recorded import Recorded
 from reconciler.record import conditions, inventory
 from reconciler.store import Store, Tx
@@ -43,7 +43,10 @@ class Applied:
 
 @dataclass(frozen=True)
 class Demand:
-    """How to apply: a revision (`wish`) or a saved plan, the approved guards, and the question before it starts."""
+    """How to apply: a revision (`wish`) or a saved plan, the approved guards, and the question before it starts.
+
+    `repair_only`: no commit is read, only drift from what is recorded is put back.
+    """
 
     wish: Wish
     saved: Plan | None = None
@@ -74,24 +77,15 @@ async def _apply(settings: Settings, store: Store, demand: Demand, progress: Pro
 
 
 async def _plan(settings: Settings, store: Store, demand: Demand, pool: Pool, progress: Progress) -> Plan:
-    revision = await asyncio.to_thread(demand.wish.read, settings)
     recorded = await store.aread(inventory.recorded)
+    revision = None if demand.repair_only else await asyncio.to_thread(demand.wish.read, settings)
     seen = None
     if demand.wish.refresh:
         observer = Observer(store, pool, progress, settings.nodes_at_once)
         observed = await observer.observe(recorded, demand.wish.servers)
         await store.awrite(lambda tx: note_observation(tx, recorded, observed))
         seen = observed
-    plan = planning.of(revision, recorded, seen)
-    return _only_repairs(plan) if demand.repair_only else plan
-
-
-def _only_repairs(plan: Plan) -> Plan:
-    """The plan without its changes, so that only drift is repaired."""
-    held = tuple(
-        replace(c, action=Action.NO_OP, after=c.before, steps=(), diffs=()) for c in plan.changes if c.before
-    )
-    return replace(plan, changes=held, findings=())
+    return planning.of(revision, recorded, seen) if revision else planning.repairs(recorded, seen)
 
 
 def guard(plan: Plan, approved: frozenset[str]) -> None:
@@ -113,12 +107,11 @@ def note_observation(tx: Tx, recorded: Recorded, seen: Observation) -> None:
     drifted: dict[Key, int] = {}
     for item in seen.drift:
         drifted[item.key] = drifted.get(item.key, 0) + 1
-    for key, resource in recorded.resources.items():
-        if resource.server not in seen.asked or resource.failed:
-            continue
+    for key in sorted(seen.compared):
         if key in drifted:
             differ = "differs" if drifted[key] == 1 else "differ"
-            said = f"{count(drifted[key], 'step')} on {resource.server} {differ} from what was applied"
+            server = recorded.resources[key].server
+            said = f"{count(drifted[key], 'step')} on {server} {differ} from what was applied"
             conditions.drifted(tx, key, said)
         else:
             conditions.in_sync(tx, key)

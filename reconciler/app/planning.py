@@ -14,14 +14,14 @@ from reconciler.errors import InvalidFleet
 from reconciler.kit.clock import stamp, utc_now
 from reconciler.kit.text import count
 from reconciler.plan.make import make_plan
-from reconciler.plan.model import Plan
+from reconciler.plan.model import Action, Change, Plan
 from reconciler.plan.offline import recorded_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # a plan between commits needs no database and no SSH, and pays for neither
     from reconciler.converge.observer import Observation
     from reconciler.converge.progress import Progress
-    from reconciler.plan.recorded import Recorded
+    from reconciler.plan.recorded import Recorded, RecordedResource
     from reconciler.store import Store
 
 ENGINE = f"reconciler {__version__}"
@@ -89,4 +89,34 @@ def of(revision: Revision, recorded: Recorded, seen: Observation | None = None) 
         drift=seen.drift if seen else (),
         refreshed=seen is not None,
         unreachable=seen.unreachable if seen else None,
+    )
+
+
+def repairs(recorded: Recorded, seen: Observation | None) -> Plan:
+    """The plan that changes nothing and puts back what was applied, from the record alone."""
+    return Plan(
+        base_commit=recorded.base_commit,
+        head_commit=recorded.base_commit,
+        serial=recorded.serial,
+        lineage=recorded.lineage,
+        engine=ENGINE,
+        created_at=stamp(utc_now()),
+        changes=tuple(_as_it_is(resource) for _, resource in sorted(recorded.resources.items())),
+        drift=tuple(seen.drift) if seen else (),
+        refreshed=seen is not None,
+        unreachable=seen.unreachable if seen else {},
+    )
+
+
+def _as_it_is(resource: RecordedResource) -> Change:
+    return Change(
+        key=resource.key,
+        action=Action.NO_OP,
+        reason_code="unchanged",
+        reason="only drift is repaired",
+        server=resource.server,
+        source=resource.source,
+        before=resource.manifest,
+        after=resource.manifest,
+        identity=resource.identity,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,14 @@ if TYPE_CHECKING:
 @click.option(
     "--refresh/--no-refresh", default=True, help="Ask the nodes first and repair drift (default), or do not."
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=1800,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long one node may take; it goes on, and the next apply finds out.",
+)
 @click.option("--detail", is_flag=True, help="List every step of the plan.")
 @options.output("text", "json")
 @options.no_color
@@ -45,6 +55,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     yes: bool,
     approved: tuple[str, ...],
     refresh: bool,
+    timeout: float,
     detail: bool,
     output: str,
     no_color: bool,
@@ -62,7 +73,7 @@ def command(  # noqa: PLR0913 - one parameter an option
 
     if output == "json" and not yes:
         raise click.UsageError("--output json needs --yes: there is nobody to ask")
-    settings = Settings(state=state.absolute(), fleet=fleet, subpath=subpath)
+    settings = Settings(state=state.absolute(), fleet=fleet, subpath=subpath, apply_within=timeout)
 
     def confirm(plan: Plan) -> bool:
         if output == "text":
@@ -77,9 +88,21 @@ def command(  # noqa: PLR0913 - one parameter an option
         approved=frozenset(approved),
         confirm=confirm,
     )
-    with open_state(settings.state) as store:
+    with open_state(settings.state) as store, interruptible():
         applied = apply(settings, store, demand, follow)
     return report(applied, output, no_color=no_color)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Say what an interrupted apply leaves, before the program ends."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(
+            "\nInterrupted. Nodes finish what they began; the next apply finds out and goes on.", err=True
+        )
+        raise
 
 
 def _ask() -> bool:

@@ -40,10 +40,11 @@ def command(  # noqa: PLR0913 - one parameter an option
     settings = Settings(state=state.absolute(), fleet=fleet, subpath=subpath)
     with open_state(settings.state) as store:
         if heal:
-            from reconciler.cli.apply import report  # noqa: PLC0415
+            from reconciler.cli.apply import interruptible, report  # noqa: PLC0415
             from reconciler.cli.follow import Follow  # noqa: PLC0415
 
-            healed = drifting.heal(settings, store, servers or None, Follow(quiet=output == "json"))
+            with interruptible():
+                healed = drifting.heal(settings, store, servers or None, Follow(quiet=output == "json"))
             return report(healed, output, no_color=no_color)
         seen = drifting.look(store, servers or None)
     if output == "json":

@@ -15,6 +15,7 @@ _DOING = {
     "delete": "Destroying",
     "forget": "Forgetting",
     "repair": "Repairing drift",
+    "clear": "Removing what moved away",
 }
 _DONE = {
     "create": "Creation",
@@ -23,11 +24,15 @@ _DONE = {
     "delete": "Destruction",
     "forget": "Forgetting",
     "repair": "Repair",
+    "clear": "Removal",
 }
 
 
 class Follow:
-    """Prints to standard output; `quiet` prints nothing, for machine-readable output."""
+    """Prints to standard output; `quiet` prints nothing, for machine-readable output.
+
+    When nobody reads any more it falls silent: an apply goes on without its audience.
+    """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -54,5 +59,9 @@ class Follow:
             self._line(f"{result.key}: {word} {result.state}: {result.message}")
 
     def _line(self, text: str) -> None:
-        if not self._quiet:
+        if self._quiet:
+            return
+        try:
             click.echo(text)
+        except OSError:
+            self._quiet = True

@@ -20,7 +20,7 @@ def as_text(applied: Applied) -> str:
         lines.append(f"Error: {result.key} {result.state}: {result.message}")
         lines.append(f"  deployment {result.deployment}")
         if result.hint:
-            lines.append(f"  {result.hint.replace('ID', result.deployment)}")
+            lines.append(f"  {result.hint}")
     for server, why in applied.plan.unreachable.items():
         lines.append(f"Warning: {server} could not be asked for drift: {why}")
     head = "Apply complete!" if not applied.failed else "Apply incomplete!"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from reconciler.blueprint import SecretSource
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind, Server, SSHKey
-from reconciler.errors import NotEnrolled, StoreFault, UsageFault
+from reconciler.errors import NotEnrolled, StoreFault, UsageFault, WrongKey
 from reconciler.kit.secret import Secret
 from reconciler.nodes import keys
 from reconciler.nodes.target import Target
@@ -45,8 +47,25 @@ def ensure_key(tx: Tx, manifest: SSHKey) -> None:
 
 
 def passwords(tx: Tx) -> dict[str, Secret]:
-    """The passwords of all databases, by manifest name. WrongKey."""
-    return {row.manifest_name: databases.password_of(tx, row.id) for row in databases.all(tx)}
+    """The passwords of all databases in use, by manifest name; one that cannot be opened is left out.
+
+    While a database is replaced its manifest has two rows: the newest counts.
+    """
+    found = {}
+    for row in sorted(databases.all(tx), key=lambda row: row.id):
+        if row.status != "retained":
+            with suppress(WrongKey):
+                found[row.manifest_name] = databases.password_of(tx, row.id)
+    return found
+
+
+def every_password(tx: Tx) -> list[Secret]:
+    """Those and the passwords of retained databases: what no output may show."""
+    found = []
+    for row in databases.all(tx):
+        with suppress(WrongKey):
+            found.append(databases.password_of(tx, row.id))
+    return found
 
 
 def source(known: dict[str, Secret]) -> SecretSource:
@@ -55,6 +74,9 @@ def source(known: dict[str, Secret]) -> SecretSource:
     def secret(key: Key, field: str) -> Secret:
         if key.kind is Kind.DATABASE and field == "password" and key.name in known:
             return known[key.name]
-        raise StoreFault(f"{key} has no recorded {field}")
+        raise StoreFault(
+            f"{key} has no {field} that APP_KEY opens",
+            hint="restore the newest backup of the state directory together with its key",
+        )
 
     return secret

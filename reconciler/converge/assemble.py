@@ -35,13 +35,17 @@ class NodeWork:
 
     name: str
     server: Server
-    changes: tuple[Change, ...]
-    repairs: tuple[Key, ...]
+    changes: tuple[Change, ...] = ()
+    repairs: tuple[Key, ...] = ()
 
     @property
-    def touch(self) -> tuple[str, ...]:
-        """Ids of the sections to apply."""
-        return (*(str(change.key) for change in self.changes), *(str(key) for key in self.repairs))
+    def keys(self) -> tuple[Key, ...]:
+        """The resources that it concerns."""
+        return (*(change.key for change in self.changes), *self.repairs)
+
+    def change(self, key: Key) -> Change | None:
+        """The change of a resource; None for a repair."""
+        return next((change for change in self.changes if change.key == key), None)
 
 
 def fleet_of(manifests: Iterable[tuple[Key, Mapping[str, Json]]]) -> Fleet:
@@ -68,31 +72,43 @@ def of_record(recorded: Recorded) -> Fleet:
 
 
 def work(plan: Plan) -> dict[str, NodeWork]:
-    """The nodes that the plan has work on, by server name, each with its changes in the plan's order."""
-    fleet = after(plan)
-    leaving = {c.key.name: c.before for c in plan.changes if c.key.kind is Kind.SERVER and c.before}
+    """The nodes that the plan has work on, by server name, each with its changes in the plan's order.
+
+    What a moved resource leaves on the server that it was on is not in it: see `departures`.
+    """
     changes: dict[str, list[Change]] = {}
     for change in plan.effective:
         # without steps only the record changes
         if change.steps and change.server is not None and change.action is not Action.FORGET:
             changes.setdefault(change.server, []).append(change)
-        if change.previous_server is not None and change.destroys:
-            changes.setdefault(change.previous_server, []).append(change)
-    changed = {change.key for group in changes.values() for change in group}
+    # whatever changes is put right with its change; what is renamed or forgotten is known under that name no more
+    settled = {c.key for c in plan.effective} | {c.previous for c in plan.effective}
     repairs: dict[str, list[Key]] = {}
     for item in plan.drift:
-        known = repairs.setdefault(item.server, [])
-        if item.key not in changed and item.key not in known:
-            known.append(item.key)
-    found = {}
-    for name in sorted({*changes, *(n for n, keys in repairs.items() if keys)}):
-        server = fleet.server(name) or _server(leaving.get(name))
-        if server is not None:
-            found[name] = NodeWork(name, server, tuple(changes.get(name, ())), tuple(repairs.get(name, ())))
+        if item.key not in settled and item.key not in repairs.setdefault(item.server, []):
+            repairs[item.server].append(item.key)
+    return {
+        name: NodeWork(name, server, tuple(changes.get(name, ())), tuple(repairs.get(name, ())))
+        for name in sorted(changes.keys() | {name for name, keys in repairs.items() if keys})
+        if (server := server_of(plan, name)) is not None
+    }
+
+
+def departures(plan: Plan) -> dict[str, list[Change]]:
+    """What moved away and is to be removed where it was, by the name of the server that it leaves."""
+    found: dict[str, list[Change]] = {}
+    for change in plan.effective:
+        name = change.previous_server
+        if name is not None and change.destroys and server_of(plan, name) is not None:
+            found.setdefault(name, []).append(change)
     return found
 
 
-def _server(manifest: Mapping[str, Json] | None) -> Server | None:
+def server_of(plan: Plan, name: str) -> Server | None:
+    """A server as the plan leaves it, or as it was if the plan forgets it."""
+    key = Key(Kind.SERVER, name)
+    change = next((c for c in plan.changes if c.key == key), None)
+    manifest = (change.after or change.before) if change else None
     parsed = parse(Kind.SERVER, manifest) if manifest else None
     return parsed if isinstance(parsed, Server) else None
 
@@ -126,12 +142,21 @@ def removals(node: NodeWork, recorded: Recorded, wanted: Mapping[str, tuple[Step
     found = []
     for change in node.changes:
         old = recorded.resources.get(change.previous or change.key)
-        if old is None or change.action is Action.CREATE or change.retained:
+        # what arrives from another server is undone there
+        if old is None or change.retained or change.previous_server is not None:
             continue
-        leaves = change.previous_server == node.name or change.action is Action.DELETE
-        keep = frozenset() if leaves else frozenset(step.key for step in wanted.get(str(change.key), ()))
-        if change.previous_server is not None and change.server == node.name:
-            continue  # it arrives here; what it leaves is undone on the other node
+        stays = change.action is not Action.DELETE
+        keep = frozenset(step.key for step in wanted.get(str(change.key), ())) if stays else frozenset()
         if steps := blueprint.removals(old.steps, keep):
+            found.append(Section(str(change.key), tuple(steps)))
+    return found
+
+
+def leavings(changes: Iterable[Change], recorded: Recorded) -> list[Section]:
+    """The sections that remove from a node what moved away from it."""
+    found = []
+    for change in changes:
+        old = recorded.resources.get(change.previous or change.key)
+        if old is not None and (steps := blueprint.removals(old.steps, frozenset())):
             found.append(Section(str(change.key), tuple(steps)))
     return found

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from reconciler.blueprint.model import Step
-from reconciler.converge import access, assemble, session
+from reconciler.blueprint.model import Section
+from reconciler.converge import access, assemble, outcomes, session, verdict
 from reconciler.converge.assemble import NodeWork
 from reconciler.converge.journal import Journal
-from reconciler.converge.progress import Progress, Result, ResultState
+from reconciler.converge.progress import Progress, Result
+from reconciler.converge.run import Run
+from reconciler.converge.verdict import Verdict
 from reconciler.desired.fleet import Key
-from reconciler.desired.kinds import Kind
-from reconciler.errors import NodeFault, ReconcilerError
+from reconciler.desired.kinds import Kind, Server
+from reconciler.errors import Conflict, ReconcilerError, UsageFault
 from reconciler.kit import ids
-from reconciler.kit.secret import Secret
-from reconciler.nodes.answers import Outcome, SectionOutcome
+from reconciler.nodes.answers import Outcome
 from reconciler.nodes.pool import Pool
 from reconciler.plan.identity import check_fresh, identity
 from reconciler.plan.model import Action, Change, Plan
-from reconciler.plan.recorded import Recorded
 from reconciler.record import deployments as record
 from reconciler.record import inventory
-from reconciler.record.deployments import Cause, Started
+from reconciler.record.deployments import Cause
 from reconciler.secrets.redact import Redactor
-from reconciler.store import Store, Tx
-from reconciler.store.queries import revisions, server_logs, servers
+from reconciler.store import Store
 from reconciler.store.words import TriggeredVia
-
-_LOST = SectionOutcome("failed", 0, "the node did not tell how this ended")
 
 
 @dataclass(frozen=True)
@@ -41,23 +37,6 @@ class Limits:
     apply_within: float = 1800.0
 
 
-@dataclass
-class _Run:
-    """What one apply carries from step to step."""
-
-    plan: Plan
-    cause: Cause
-    recorded: Recorded
-    masked: Mapping[str, tuple[Step, ...]]
-    passwords: dict[str, Secret] = field(default_factory=dict)
-    started: dict[Key, Started] = field(default_factory=dict)
-    since: dict[Key, float] = field(default_factory=dict)
-    results: list[Result] = field(default_factory=list)
-
-    def steps(self, change: Change) -> tuple[Step, ...]:
-        return self.masked.get(str(change.key), ())
-
-
 class Executor:
     """Applies plans with the nodes of a pool and records them in a store."""
 
@@ -66,6 +45,7 @@ class Executor:
         self._pool = pool
         self._progress = progress
         self._limits = limits or Limits()
+        self._gate = asyncio.Semaphore(self._limits.nodes_at_once)
 
     async def apply(self, plan: Plan, *, trigger: TriggeredVia = "cli", branch: str = "main") -> list[Result]:
         """Apply a plan whose guards are satisfied; every resource that it changes has a result.
@@ -76,99 +56,113 @@ class Executor:
         recorded = await self._store.aread(inventory.recorded)
         check_fresh(plan, recorded)
         cause = Cause(identity(plan), plan.head_commit, plan.author_name, plan.author_email, trigger, branch)
-        run = _Run(plan, cause, recorded, assemble.masked_steps(plan))
+        try:
+            masked = assemble.masked_steps(plan)
+        except ValueError as fault:
+            raise UsageFault(
+                f"what the nodes should have cannot be rendered: {fault}", hint="make the plan again"
+            ) from fault
+        run = Run(plan, cause, recorded, masked, self._progress)
         work = assemble.work(plan)
-        applies = {name: ids.new() for name in work}
-        await self._begin(run, work, applies)
+        run.applies = {name: ids.new() for name in work}
+        await self._store.awrite(lambda tx: outcomes.begin(tx, run, work))
+        for change in plan.effective:
+            if refused := run.started[change.key].refused:
+                run.tell(change.key, change.action.value, Verdict("failed", refused))
         run.passwords = await self._store.aread(access.passwords)
-        gate = asyncio.Semaphore(self._limits.nodes_at_once)
-
-        async def converge(name: str) -> None:
-            async with gate:
-                await self._node(run, work[name], applies[name])
-
-        async with asyncio.TaskGroup() as group:
-            for name in work:
-                group.create_task(converge(name))
+        run.redact = Redactor(await self._store.aread(access.every_password))
+        await self._each(self._node(run, work[name]) for name in work)
+        # a move is done where it arrives before anything is taken away where it was
+        leaving = assemble.departures(plan)
+        await self._each(self._clear(run, name, leaving[name]) for name in sorted(leaving))
         await self._without_node(run, work)
-        await self._conclude(run)
+        await self._store.awrite(lambda tx: outcomes.conclude(tx, run))
         return run.results
 
-    async def _begin(self, run: _Run, work: Mapping[str, NodeWork], applies: Mapping[str, str]) -> None:
-        """Write every intent before the first node is touched, so that a crash loses no deployment."""
-        await self._store.awrite(lambda tx: self._accept(tx, run.plan))
-        for manifest in assemble.after(run.plan).ssh_keys():
-            await self._store.awrite(lambda tx, m=manifest: access.ensure_key(tx, m))  # type: ignore[misc]
-        of_server = {change.key: name for name, node in work.items() for change in node.changes}
-        for change in run.plan.effective:
-            apply_id = applies.get(of_server.get(change.key, ""))
-            run.started[change.key] = await self._store.awrite(
-                lambda tx, c=change, a=apply_id: record.begin(tx, c, run.steps(c), run.cause, a)  # type: ignore[misc]
-            )
-        for name, node in work.items():
-            for key in node.repairs:
-                run.started[key] = await self._store.awrite(
-                    lambda tx, k=key, n=name: record.begin_repair(tx, k, n, run.cause, applies[n])  # type: ignore[misc]
-                )
-        for change in run.plan.effective:
-            if refused := run.started[change.key].refused:
-                self._tell(run, change.key, change.action.value, "failed", refused)
+    async def _each(self, nodes: Iterable[Awaitable[None]]) -> None:
+        """All at once, within the limit. What one of them raises is raised when the others have come to their end."""
 
-    def _accept(self, tx: Tx, plan: Plan) -> None:
-        if plan.head_commit and plan.head_commit != "worktree":
-            revisions.accept(
-                tx,
-                commit=plan.head_commit,
-                author_name=plan.author_name,
-                author_email=plan.author_email,
-                message="",
-            )
+        async def one(node: Awaitable[None]) -> None:
+            async with self._gate:
+                await node
 
-    async def _node(self, run: _Run, work: NodeWork, apply_id: str) -> None:
+        for outcome in await asyncio.gather(*(one(node) for node in nodes), return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _node(self, run: Run, work: NodeWork) -> None:
         """Converge one node; whatever happens, each of its resources gets a result."""
-        wanted = tuple(change for change in work.changes if not run.started[change.key].refused)
-        work = replace(work, changes=wanted)
-        if not work.touch:
+        work = replace(work, changes=tuple(c for c in work.changes if not run.started[c.key].refused))
+        if not work.keys:
             return
-        actions = {c.key: c.action.value for c in wanted} | dict.fromkeys(work.repairs, "repair")
-        for key, action in actions.items():
-            run.since[key] = time.monotonic()
-            self._progress.started(key, action)
-        try:
-            outcome = await self._converge(run, work, apply_id)
-        except ReconcilerError as fault:
-            said = fault.message
-            await self._store.awrite(lambda tx: self._log(tx, work.name, said))
-            for key in actions:
-                await self._failed(run, key, _change(work, key), fault)
-            return
-        for key in actions:
-            await self._settle(run, work, key, outcome)
+        for key in work.keys:
+            run.begins(key, _action(work.change(key)))
+        of = {str(key): run.started[key].id for key in work.keys}
+        undo = assemble.removals(work, run.recorded, run.masked)
+        answer = await self._ask(run, work.server, of, undo, run.applies[work.name])
+        for key in work.keys:
+            await self._settle(run, key, work.change(key), _judge(answer, work, key, of[str(key)], undo))
 
-    async def _converge(self, run: _Run, work: NodeWork, apply_id: str) -> Outcome:
-        state = assemble.state(
-            work.server,
-            assemble.after(run.plan),
-            assemble.identities(run.plan),
-            access.source(run.passwords),
-            assemble.removals(work, run.recorded, run.masked),
+    async def _clear(self, run: Run, name: str, changes: Sequence[Change]) -> None:
+        """Remove from a node what has arrived elsewhere; until that is done the server answers for it."""
+        moved = [change for change in changes if run.succeeded(change.key)]
+        undo = assemble.leavings(moved, run.recorded)
+        server = assemble.server_of(run.plan, name)
+        if not undo or server is None:
+            return
+        key, apply_id = Key(Kind.SERVER, name), ids.new()
+        started = await self._store.awrite(lambda tx: record.begin_clearing(tx, key, run.cause, apply_id))
+        run.begins(key, "clear")
+        of = {section.id: started.id for section in undo}
+        answer = await self._ask(run, server, of, undo, apply_id)
+        found = [
+            verdict.of_section(name, section.id, answer, started.id)
+            if not isinstance(answer, Verdict)
+            else answer
+            for section in undo
+        ]
+        worst = next((one for one in found if one.state != "succeeded"), found[0])
+        failure = "" if worst.state == "succeeded" else run.redact(worst.message)
+        left = [step for change in moved for step in run.left(change)]
+        own = run.masked.get(str(key), ())
+        await self._store.awrite(
+            lambda tx: record.end_clearing(tx, key, started.id, run.cause, left, own, failure)
         )
-        target = await self._store.aread(lambda tx: access.target(tx, work.server))
-        of = {str(key): run.started[key].id for key in (*(c.key for c in work.changes), *work.repairs)}
-        redact = Redactor(list(run.passwords.values()))
-        journal = Journal(self._store, work.name, of, redact, self._progress)
-        self._progress.node(work.name, f"connecting to {target.address}")
+        run.tell(key, "clear", worst, started.id)
+
+    async def _ask(
+        self, run: Run, server: Server, of: Mapping[str, str], undo: Sequence[Section], apply_id: str
+    ) -> Outcome | Verdict:
+        """Have the node apply the sections `of` (section to deployment): its outcome, or the verdict when there is none."""
+        try:
+            return await self._converge(run, server, of, undo, apply_id)
+        except ReconcilerError as fault:
+            found = verdict.of_fault(fault)
+        except Exception as fault:  # noqa: BLE001 - the other nodes go on, and each resource gets its result
+            found = verdict.of_defect(server.name, fault, run.redact(str(fault)))
+        await self._store.awrite(lambda tx: outcomes.log(tx, server.name, found.message))
+        return found
+
+    async def _converge(
+        self, run: Run, server: Server, of: Mapping[str, str], undo: Sequence[Section], apply_id: str
+    ) -> Outcome:
+        fleet, known = assemble.after(run.plan), assemble.identities(run.plan)
+        state = assemble.state(server, fleet, known, access.source(run.passwords), undo)
+        target = await self._store.aread(lambda tx: access.target(tx, server))
+        journal = Journal(self._store, server.name, of, run.redact, self._progress)
+        self._progress.node(server.name, f"connecting to {target.address}")
         async with self._pool.node(target) as node:
             hello = await node.ready()
             session.check_platform(hello, state)
-            fence = await self._store.awrite(lambda tx: self._fence(tx, work.name, hello.fence, hello.agent))
+            fence = await self._store.awrite(
+                lambda tx: outcomes.fence(tx, server.name, hello.fence, hello.agent)
+            )
             present = {section.id for section in state.bundle.sections}
-            touch = [section for section in work.touch if section in present]
             try:
                 return await session.apply(
                     node,
                     state,
-                    touch,
+                    [section for section in of if section in present],
                     apply_id=apply_id,
                     fence=fence,
                     on_event=journal,
@@ -177,133 +171,51 @@ class Executor:
             finally:
                 await journal.flush()
 
-    @staticmethod
-    def _fence(tx: Tx, name: str, seen: int, agent: str) -> int:
-        row = servers.get(tx, name)
-        if row is None:
-            return seen + 1
-        servers.set_agent_digest(tx, row.id, agent)
-        return servers.bump_fence(tx, row.id, seen=seen)
+    async def _settle(self, run: Run, key: Key, change: Change | None, found: Verdict) -> None:
+        """Record how one resource ended; `change` is None for a repair."""
+        found = replace(found, message=run.redact(found.message))
+        if found.state == "succeeded":
+            try:
+                await self._store.awrite(lambda tx: outcomes.succeed(tx, run, key, change, found.message))
+            except Conflict as conflict:
+                # what the node has is right, but the record cannot say so
+                found = verdict.of_fault(conflict)
+        if found.state != "succeeded":
+            await self._store.awrite(lambda tx: outcomes.fail(tx, run, key, change, found))
+        run.tell(key, _action(change), found)
 
-    @staticmethod
-    def _log(tx: Tx, name: str, message: str) -> None:
-        row = servers.get(tx, name)
-        if row is not None:
-            server_logs.add(tx, server_id=row.id, level="error", message=message)
-
-    async def _settle(self, run: _Run, work: NodeWork, key: Key, outcome: Outcome) -> None:
-        """Record how one section ended."""
-        found = outcome.sections.get(str(key))
-        if found is None:
-            # nothing to undo was left, so the section was not in the bundle
-            gone = any(c.key == key and c.action is Action.DELETE for c in work.changes)
-            found = SectionOutcome("unchanged", 0) if gone else _LOST
-        if found.state in ("succeeded", "unchanged"):
-            changed = found.changed
-            message = f"{changed} {'step' if changed == 1 else 'steps'} changed on {work.name}"
-            await self._succeeded(run, work, key, message)
-            return
-        if outcome.state == "interrupted":
-            message = f"interrupted on {work.name}" + (f" at {outcome.doubt}" if outcome.doubt else "")
-            fault: NodeFault = NodeFault(
-                work.name, message, hint="apply again: the agent settles what is in doubt"
-            )
-        else:
-            fault = NodeFault(work.name, found.message or found.state, hint=_hint(found))
-        await self._failed(
-            run, key, _change(work, key), fault, "skipped" if found.state == "skipped" else "failed"
-        )
-
-    async def _succeeded(self, run: _Run, work: NodeWork, key: Key, message: str) -> None:
-        change = _change(work, key)
-        deployment = run.started[key].id
-        if change is None:
-            await self._store.awrite(
-                lambda tx: record.succeed_repair(tx, key, deployment, run.cause, message)
-            )
-            self._tell(run, key, "repair", "succeeded", message)
-            return
-        if change.previous_server == work.name:
-            return  # what it left is undone; its own node decides the result
-        await self._store.awrite(
-            lambda tx: record.succeed(tx, change, deployment, run.steps(change), run.cause, message)
-        )
-        self._tell(run, key, change.action.value, "succeeded", message)
-
-    async def _failed(
-        self,
-        run: _Run,
-        key: Key,
-        change: Change | None,
-        fault: ReconcilerError,
-        state: ResultState = "failed",
-    ) -> None:
-        """Record a failure; `change` is None for a repair. The first failure of a resource counts."""
-        if any(result.key == key for result in run.results):
-            return
-        deployment = run.started[key].id
-        stalled = fault.reaction == "stall" and state != "skipped"
-
-        def unit(tx: Tx) -> None:
-            if change is None:
-                record.fail_repair(tx, key, deployment, run.cause, fault.message, stalled=stalled)
-            else:
-                record.fail(tx, change, deployment, run.cause, fault.message, stalled=stalled)
-
-        await self._store.awrite(unit)
-        self._tell(run, key, change.action.value if change else "repair", state, fault.message, fault.hint)
-
-    async def _without_node(self, run: _Run, work: Mapping[str, NodeWork]) -> None:
+    async def _without_node(self, run: Run, work: Mapping[str, NodeWork]) -> None:
         """What needs no node: keys, people, what is only forgotten, changes of the record alone."""
-        on_nodes = {change.key for node in work.values() for change in node.changes}
+        on_nodes = {key for node in work.values() for key in node.keys}
         for change in run.plan.effective:
-            started = run.started[change.key]
-            if change.key in on_nodes or started.refused:
+            if change.key in on_nodes or run.started[change.key].refused:
                 continue
-            run.since[change.key] = time.monotonic()
-            if (
-                change.key.kind is Kind.SERVER
-                and change.action is Action.FORGET
-                and self._left_on(run, change)
-            ):
-                fault = ReconcilerError(f"{change.address} is kept until what is on it could be removed")
-                await self._failed(run, change.key, change, fault, "skipped")
-                continue
-            await self._store.awrite(
-                lambda tx, c=change, d=started.id: record.succeed(  # type: ignore[misc]
-                    tx, c, d, run.steps(c), run.cause, "recorded; no node is concerned"
-                )
-            )
-            self._tell(run, change.key, change.action.value, "succeeded", "recorded")
-
-    @staticmethod
-    def _left_on(run: _Run, server: Change) -> bool:
-        """Whether something on a server that is to be forgotten could not be removed."""
-        there = {c.key for c in run.plan.changes if server.key.name in (c.server, c.previous_server)}
-        return any(result.state != "succeeded" and result.key in there for result in run.results)
-
-    async def _conclude(self, run: _Run) -> None:
-        def unit(tx: Tx) -> None:
-            if revisions.get(tx, run.plan.head_commit) is not None:
-                ok = all(result.state == "succeeded" for result in run.results)
-                revisions.set_status(tx, run.plan.head_commit, "applied" if ok else "failed")
-
-        await self._store.awrite(unit)
-
-    def _tell(
-        self, run: _Run, key: Key, action: str, state: ResultState, message: str, hint: str = ""
-    ) -> None:
-        seconds = time.monotonic() - run.since.get(key, time.monotonic())
-        result = Result(key, action, state, message, run.started[key].id, seconds, hint)
-        run.results.append(result)
-        self._progress.finished(result)
+            run.begins(change.key, change.action.value)
+            await self._settle(run, change.key, change, _without(run, change))
 
 
-def _change(work: NodeWork, key: Key) -> Change | None:
-    return next((change for change in work.changes if change.key == key), None)
+def _without(run: Run, change: Change) -> Verdict:
+    """What becomes of a change that no node is asked for."""
+    if change.steps and change.action is not Action.FORGET:
+        return Verdict("failed", f"{change.address}: Server/{change.server} is not known", stalled=True)
+    if change.key.kind is Kind.SERVER and change.action is Action.FORGET:
+        there = {c.key for c in run.plan.changes if change.key.name in (c.server, c.previous_server)}
+        if any(run.failed(key) for key in there):
+            return Verdict("skipped", f"{change.address} is kept until what is on it could be removed")
+    return Verdict("succeeded", "recorded")
 
 
-def _hint(found: SectionOutcome) -> str:
-    if found.state == "skipped":
-        return "it is tried again once what it needs is in order"
-    return "reconciler deployments show ID prints what the node said"
+def _judge(
+    answer: Outcome | Verdict, work: NodeWork, key: Key, deployment: str, undo: Sequence[Section]
+) -> Verdict:
+    if isinstance(answer, Verdict):
+        return answer
+    change = work.change(key)
+    gone = change is not None and change.action is Action.DELETE
+    if gone and str(key) not in answer.sections:
+        return verdict.nothing_to_do(work.name)
+    return verdict.of_section(work.name, str(key), answer, deployment)
+
+
+def _action(change: Change | None) -> str:
+    return change.action.value if change is not None else "repair"

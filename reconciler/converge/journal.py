@@ -19,10 +19,20 @@ _ENDS = frozenset({"section_done", "section_failed", "section_skipped", "apply_d
 
 
 class Journal:
-    """Follows one node's apply. `of` maps a section's id to its deployment."""
+    """Follows one node's apply. `of` maps a section's id to its deployment.
+
+    `written` is what the deployments hold already, should the apply be followed for the second time: nothing is written
+    twice.
+    """
 
     def __init__(
-        self, store: Store, server: str, of: Mapping[str, str], redact: Redactor, progress: Progress
+        self,
+        store: Store,
+        server: str,
+        of: Mapping[str, str],
+        redact: Redactor,
+        progress: Progress,
+        written: Mapping[tuple[str, Stream], str] | None = None,
     ) -> None:
         self._store = store
         self._server = server
@@ -30,7 +40,7 @@ class Journal:
         self._redact = redact
         self._progress = progress
         self._waiting: dict[tuple[str, Stream], list[str]] = defaultdict(list)
-        self._started: set[str] = set()
+        self._written = dict(written or {})
         self._count = 0
 
     async def __call__(self, event: Event) -> None:
@@ -39,11 +49,18 @@ class Journal:
         for section in self._concerned(event):
             if text := narrate.line(event):
                 stream: Stream = "stderr" if narrate.is_fault(event) else "stdout"
-                self._waiting[section, stream].append(self._redact(text))
-                self._count += 1
+                self._take(section, stream, self._redact(text))
         begins = event.type == "section_started" and event.section in self._of
         if begins or event.type in _ENDS or self._count >= _FLUSH_AFTER:
             await self.flush(event.section if begins else "")
+
+    def _take(self, section: str, stream: Stream, text: str) -> None:
+        known = self._written.get((section, stream), "")
+        if known.startswith(text):
+            self._written[section, stream] = known[len(text) :]
+            return
+        self._waiting[section, stream].append(text)
+        self._count += 1
 
     def _concerned(self, event: Event) -> tuple[str, ...]:
         """Its own section; what concerns the node as a whole goes to every resource that the apply touches."""

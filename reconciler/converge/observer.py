@@ -18,6 +18,7 @@ from reconciler.nodes.answers import Difference
 from reconciler.nodes.pool import Pool
 from reconciler.plan.model import DriftItem
 from reconciler.plan.recorded import Recorded
+from reconciler.secrets.redact import Redactor
 from reconciler.store import Store
 
 _SHORT = 12
@@ -25,11 +26,16 @@ _SHORT = 12
 
 @dataclass
 class Observation:
-    """What the nodes showed. `asked` are the servers that answered, `unreachable` says why the others did not."""
+    """What the nodes showed.
+
+    `asked` are the servers that answered, `compared` the resources on them that were looked at; `unreachable` says why
+    the other servers did not answer.
+    """
 
     drift: list[DriftItem] = field(default_factory=list)
     unreachable: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    compared: set[Key] = field(default_factory=set)
 
 
 class Observer:
@@ -46,6 +52,7 @@ class Observer:
         fleet = assemble.of_record(recorded)
         known = {key: resource.identity for key, resource in recorded.resources.items()}
         passwords = await self._store.aread(access.passwords)
+        redact = Redactor(list(passwords.values()))
         result = Observation()
 
         async def ask(server: Server) -> None:
@@ -57,8 +64,13 @@ class Observer:
                     found = await self._ask(server, fleet, known, passwords, sections)
             except ReconcilerError as fault:
                 result.unreachable[server.name] = fault.message
+            except Exception as fault:  # noqa: BLE001 - the other nodes are asked all the same
+                result.unreachable[server.name] = redact(
+                    f"a defect of this program: {type(fault).__name__}: {fault}"
+                )
             else:
                 result.asked.append(server.name)
+                result.compared |= {key for key in recorded.resources if str(key) in sections}
                 result.drift += [_item(server.name, difference) for difference in found]
 
         async with asyncio.TaskGroup() as group:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from reconciler.converge import access, assemble
+from reconciler.converge import access, assemble, verdict
 from reconciler.converge.journal import Journal
 from reconciler.converge.progress import Progress
+from reconciler.converge.verdict import Verdict
 from reconciler.desired.fleet import Key
-from reconciler.desired.kinds import Kind
+from reconciler.desired.kinds import Kind, Server
 from reconciler.errors import AgentFault, ReconcilerError
 from reconciler.nodes.answers import Outcome
 from reconciler.nodes.pool import Pool
 from reconciler.record import conditions, inventory
+from reconciler.record import deployments as record
 from reconciler.secrets.redact import Redactor
 from reconciler.store import Store, Tx
 from reconciler.store.queries import deployments, servers
 from reconciler.store.queries import inventory as inventory_rows
-from reconciler.store.queries.deployments import Deployment
+from reconciler.store.queries.deployments import Deployment, Stream
 
 _NEVER = "the run ended before its node was asked; nothing was changed"
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What one node was doing when the run ended. `server` is None when it is not recorded any more."""
+
+    name: str
+    server: Server | None
+    apply_id: str
+    members: tuple[Deployment, ...]
 
 
 async def settle(store: Store, pool: Pool, progress: Progress, within: float) -> int:
@@ -29,63 +43,82 @@ async def settle(store: Store, pool: Pool, progress: Progress, within: float) ->
     The resources keep their failed mark, so that the next plan looks at them again: what the node did is then found
     in place and nothing is repeated. One whose node cannot be reached is ended as failed, for the same reason.
     """
-    left = await store.aread(deployments.unfinished)
+    left = await store.aread(_unfinished)
+
+    async def one(group: _Left) -> None:
+        answer = await _ask(store, pool, progress, group, within)
+        await store.awrite(lambda tx: _end(tx, group, answer))
+
+    for outcome in await asyncio.gather(*(one(group) for group in left), return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return sum(len(group.members) for group in left)
+
+
+def _unfinished(tx: Tx) -> list[_Left]:
     groups: dict[tuple[str, str], list[Deployment]] = defaultdict(list)
-    for deployment in left:
+    for deployment in deployments.unfinished(tx):
         groups[deployment.server_id or "", deployment.apply_id or ""].append(deployment)
-    for (server_id, apply_id), members in groups.items():
-        outcome, why = None, _NEVER
-        if server_id and apply_id:
-            outcome, why = await _ask(store, pool, progress, server_id, apply_id, members, within)
-        await store.awrite(lambda tx, o=outcome, w=why, m=members: _end(tx, m, o, w))  # type: ignore[misc]
-    return len(left)
+    names = {row.id: row.name for row in servers.all(tx)}
+    fleet = assemble.of_record(inventory.recorded(tx)) if groups else assemble.fleet_of(())
+    return [
+        _Left(names.get(server, ""), fleet.server(names.get(server, "")), apply_id, tuple(members))
+        for (server, apply_id), members in groups.items()
+    ]
 
 
-async def _ask(
-    store: Store,
-    pool: Pool,
-    progress: Progress,
-    server_id: str,
-    apply_id: str,
-    members: list[Deployment],
-    within: float,
-) -> tuple[Outcome | None, str]:
-    row = await store.aread(lambda tx: servers.get_by_id(tx, server_id))
-    fleet = assemble.of_record(await store.aread(inventory.recorded))
-    server = fleet.server(row.name)
-    if server is None:
-        return None, _NEVER
-    progress.node(row.name, "settling an unfinished run")
-    redact = Redactor(list((await store.aread(access.passwords)).values()))
-    of: Mapping[str, str] = {f"{d.kind}/{d.name}": d.id for d in members}
-    journal = Journal(store, row.name, of, redact, progress)
+async def _ask(store: Store, pool: Pool, progress: Progress, left: _Left, within: float) -> Outcome | Verdict:
+    server = left.server
+    if server is None or not left.apply_id:
+        return Verdict("failed", _NEVER)
+    progress.node(left.name, "settling an unfinished run")
+    of = {f"{d.kind}/{d.name}": d.id for d in left.members}
+    redact = Redactor(await store.aread(access.every_password))
+    journal = Journal(store, left.name, of, redact, progress, await store.aread(lambda tx: _written(tx, of)))
     try:
         target = await store.aread(lambda tx: access.target(tx, server))
         async with pool.node(target) as node:
-            outcome = await node.status(apply_id, 0, journal, within=within)
-            await journal.flush()
-            return outcome, ""
+            try:
+                return await node.status(left.apply_id, 0, journal, within=within)
+            finally:
+                await journal.flush()
     except AgentFault as fault:
-        return None, _NEVER if fault.code == "unknown_deployment" else fault.message
+        return Verdict("failed", _NEVER if fault.code == "unknown_deployment" else fault.message)
     except ReconcilerError as fault:
-        return None, f"the run ended early and the node could not be asked: {fault.message}"
+        return Verdict("failed", f"the run ended early and its node could not be asked: {fault.message}")
 
 
-def _end(tx: Tx, members: list[Deployment], outcome: Outcome | None, why: str) -> None:
-    for deployment in members:
+def _written(tx: Tx, of: Mapping[str, str]) -> dict[tuple[str, Stream], str]:
+    """What the deployments hold already: the apply is told anew from its first event."""
+    streams: Sequence[Stream] = ("stdout", "stderr")
+    return {
+        (section, stream): deployments.output_of(tx, deployment, stream).shown()
+        for section, deployment in of.items()
+        for stream in streams
+    }
+
+
+def _end(tx: Tx, left: _Left, answer: Outcome | Verdict) -> None:
+    for deployment in left.members:
         if deployments.get(tx, deployment.id).status not in deployments.UNFINISHED:
             continue
-        section = outcome.sections.get(f"{deployment.kind}/{deployment.name}") if outcome else None
-        done = section is not None and section.state in ("succeeded", "unchanged")
-        message = why or (section.message if section else "") or (outcome.state if outcome else "")
-        if deployments.get(tx, deployment.id).status == "pending":
-            deployments.start(tx, deployment.id)
-        note = "settled after an interruption" + (f": {message}" if message and not done else "")
+        found = _judge(left.name, deployment, answer)
+        done = found.state == "succeeded"
+        note = "settled after an interruption" + ("" if done else f": {found.message}")
+        record.start(tx, deployment.id)
         deployments.append_output(tx, deployment.id, "stdout" if done else "stderr", note + "\n")
-        deployments.finish(
-            tx, deployment.id, "success" if done else "failed", reason=None if done else message
-        )
-        key = Key(Kind(deployment.kind), deployment.name)
+        reason = None if done else found.message
+        deployments.finish(tx, deployment.id, "success" if done else "failed", reason=reason)
         if inventory_rows.get(tx, deployment.kind, deployment.name) is not None:
+            key = Key(Kind(deployment.kind), deployment.name)
             said = "to be looked at again after an interruption"
             conditions.fail(tx, key, deployment.commit_hash or "", said, stalled=False)
+
+
+def _judge(node: str, deployment: Deployment, answer: Outcome | Verdict) -> Verdict:
+    if isinstance(answer, Verdict):
+        return answer
+    address = f"{deployment.kind}/{deployment.name}"
+    if address not in answer.sections and answer.state == "succeeded":
+        return verdict.nothing_to_do(node)
+    return verdict.of_section(node, address, answer, deployment.id)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.blueprint.model import Step
 from reconciler.desired.fleet import Key
-from reconciler.desired.kinds import Kind, Server, Site
+from reconciler.desired.kinds import Database, Kind, Server, Site
 from reconciler.errors import Conflict
 from reconciler.kit.canonical import Json
 from reconciler.plan.manifests import parse
@@ -52,49 +52,86 @@ def begin(tx: Tx, change: Change, steps: Sequence[Step], cause: Cause, apply_id:
             _prepare(tx, change, steps, cause)
     except Conflict as fault:
         refused = fault.message
-    deployment = _create(tx, change.key, change.server, cause, apply_id, corrective=False)
+    deployment = _create(tx, change.key, change.server, cause, apply_id)
     if refused:
-        deployments.start(tx, deployment)
         deployments.append_output(tx, deployment, "stderr", refused + "\n")
-        deployments.finish(tx, deployment, "failed", reason=refused)
-        events.add(
-            tx, change.key.kind.value, change.key.name,
-            type="Warning", reason="Conflict", message=refused, deployment_id=deployment,
-        )  # fmt: skip
+        if inventory_rows.get(tx, change.key.kind.value, change.key.name) is not None:
+            conditions.fail(tx, change.key, cause.commit, refused, stalled=True)
+        _end(tx, change.key, deployment, refused, ok=False)
     return Started(deployment, refused)
 
 
 def begin_repair(tx: Tx, key: Key, server: str, cause: Cause, apply_id: str) -> Started:
-    """Record that drift of a resource is about to be repaired."""
+    """Record that drift of a resource is about to be repaired. Nobody's commit asked for it, so it has no actor."""
     conditions.begin(tx, key, cause.commit)
     return Started(_create(tx, key, server, cause, apply_id, corrective=True))
+
+
+def moved_away(tx: Tx, server: Key, steps: Sequence[Step], cause: Cause) -> None:
+    """A resource runs on another server now: the one that it left answers for what is still there."""
+    inventory.leave_behind(tx, server.name, steps)
+    ready = condition_rows.get(tx, server.kind.value, server.name, "Ready")
+    if ready is not None and ready.status == "True":
+        conditions.begin(tx, server, cause.commit)
+
+
+def begin_clearing(tx: Tx, server: Key, cause: Cause, apply_id: str) -> Started:
+    """Record that what moved away from a server is about to be removed from its node."""
+    return Started(_create(tx, server, server.name, cause, apply_id))
+
+
+def end_clearing(
+    tx: Tx,
+    server: Key,
+    deployment: str,
+    cause: Cause,
+    left: Sequence[Step],
+    own: Sequence[Step],
+    failure: str,
+) -> None:
+    """Record how that ended. `left` is what was to go but for the server's `own` steps; `failure` is empty when it went.
+
+    A server that had failed for another reason stays so.
+    """
+    if failure:
+        conditions.fail(tx, server, cause.commit, failure, stalled=False)
+    else:
+        inventory.cleared(tx, server.name, left, own)
+        ready = condition_rows.get(tx, server.kind.value, server.name, "Ready")
+        if ready is not None and ready.status == "Unknown":
+            conditions.succeed(tx, server, cause.commit, "what moved away is removed")
+    _end(tx, server, deployment, failure, ok=not failure)
 
 
 def _prepare(tx: Tx, change: Change, steps: Sequence[Step], cause: Cause) -> None:
     if change.previous is not None:
         resources.rename(tx, change.key.kind, change.previous.name, change.key.name)
-        inventory_rows.rename(tx, change.key.kind.value, change.previous.name, change.key.name)
+        inventory.rename(tx, change.key.kind, change.previous.name, change.key.name)
         condition_rows.rename(tx, change.key.kind.value, change.previous.name, change.key.name)
     manifest = parse(change.key.kind, change.after) if change.after else None
-    # A database's row comes before its node: the password must be safe here first. The row of something that exists
-    # changes only when the node has followed.
-    if manifest is not None and change.action is Action.CREATE:
+    # A database's row comes before its node: the password must be safe here first. The row of anything else that
+    # exists changes only when the node has followed.
+    new = change.action is Action.CREATE
+    if manifest is not None and (new or (change.action is Action.REPLACE and isinstance(manifest, Database))):
         resources.put(tx, manifest, change.identity)
+    if change.server is not None:
+        resources.reserve(tx, change.server, change.identity)
     if change.after is not None and change.action is not Action.FORGET:
         inventory.put_attempt(tx, change, steps, cause.commit)
     if isinstance(manifest, Server):
         software.begin(tx, manifest)
-    if change.action is Action.CREATE:
+    if new:
         resources.set_state(tx, change.key, "creating")
     conditions.begin(tx, change.key, cause.commit)
 
 
 def _create(
-    tx: Tx, key: Key, server: str | None, cause: Cause, apply_id: str | None, *, corrective: bool
+    tx: Tx, key: Key, server: str | None, cause: Cause, apply_id: str | None, *, corrective: bool = False
 ) -> str:
     row = servers.get(tx, server) if server else None
     site = sites.get(tx, key.name) if key.kind is Kind.SITE else None
-    actor = users.by_email(tx, cause.author_email) if cause.author_email else None
+    named = cause.author_email and not corrective
+    actor = users.by_email(tx, cause.author_email) if named else None
     return deployments.create(
         tx,
         NewDeployment(
@@ -132,51 +169,62 @@ def succeed(
         manifest = parse(key.kind, change.after) if change.after else None
         if manifest is not None:
             resources.put(tx, manifest, change.identity)
+        if isinstance(manifest, Database) and change.action is Action.REPLACE:
+            resources.retire(tx, manifest, retained=change.retained)
         inventory.put(tx, change, steps, cause.commit)
         suspended = isinstance(manifest, Site) and manifest.spec.state == "suspended"
         resources.set_state(tx, key, "ready", suspended=suspended)
         if isinstance(manifest, Server):
             software.finish(tx, manifest, ok=True)
         conditions.succeed(tx, key, cause.commit, message)
-    _end(tx, key, deployment, "success", message)
+    _end(tx, key, deployment, message, ok=True)
+
+
+def note(tx: Tx, change: Change, deployment: str, cause: Cause, message: str) -> None:
+    """Only the record of something that failed last time changes, say that it is suspended: it stays as failed as it was."""
+    entry = inventory_rows.get(tx, change.key.kind.value, change.key.name)
+    steps = steps_of(entry.steps) if entry else ()
+    inventory.put(tx, change, steps, cause.commit)
+    conditions.fail(tx, change.key, cause.commit, message, stalled=True)
+    _end(tx, change.key, deployment, message, ok=True)
 
 
 def fail(tx: Tx, change: Change, deployment: str, cause: Cause, message: str, *, stalled: bool) -> None:
     """The attempt failed: say so on the deployment, the row and the conditions; the next plan tries again."""
     key = change.key
     resources.set_state(tx, key, "error")
+    before = parse(key.kind, change.before) if change.before else None
+    if before is not None:
+        resources.take_back(tx, key, before)
     manifest = parse(key.kind, change.after) if change.after else None
     if isinstance(manifest, Server):
         software.finish(tx, manifest, ok=False)
     if inventory_rows.get(tx, key.kind.value, key.name) is not None:
         conditions.fail(tx, key, cause.commit, message, stalled=stalled)
-    _end(tx, key, deployment, "failed", message)
+    _end(tx, key, deployment, message, ok=False)
 
 
-def succeed_repair(tx: Tx, key: Key, deployment: str, cause: Cause, message: str) -> None:
-    """Drift is repaired."""
+def succeed_again(tx: Tx, key: Key, deployment: str, cause: Cause, message: str) -> None:
+    """A repair or a clearing came to its end: the node shows again what is recorded."""
     conditions.succeed(tx, key, cause.commit, message)
-    _end(tx, key, deployment, "success", message)
+    _end(tx, key, deployment, message, ok=True)
 
 
-def fail_repair(tx: Tx, key: Key, deployment: str, cause: Cause, message: str, *, stalled: bool) -> None:
-    """Drift could not be repaired."""
+def fail_again(tx: Tx, key: Key, deployment: str, cause: Cause, message: str, *, stalled: bool) -> None:
+    """A repair or a clearing failed: the next plan tries again."""
     conditions.fail(tx, key, cause.commit, message, stalled=stalled)
-    _end(tx, key, deployment, "failed", message)
+    _end(tx, key, deployment, message, ok=False)
 
 
-def _end(tx: Tx, key: Key, deployment: str, status: str, message: str) -> None:
+def _end(tx: Tx, key: Key, deployment: str, message: str, *, ok: bool) -> None:
     start(tx, deployment)
-    if status == "success":
-        deployments.finish(tx, deployment, "success")
-    else:
-        deployments.finish(tx, deployment, "failed", reason=message)
+    deployments.finish(tx, deployment, "success" if ok else "failed", reason=None if ok else message)
     events.add(
         tx,
         key.kind.value,
         key.name,
-        type="Normal" if status == "success" else "Warning",
-        reason="ReconciliationSucceeded" if status == "success" else "ReconciliationFailed",
+        type="Normal" if ok else "Warning",
+        reason="ReconciliationSucceeded" if ok else "ReconciliationFailed",
         message=message,
         deployment_id=deployment,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from reconciler.blueprint.model import Step
 from reconciler.desired.fleet import Key
@@ -13,6 +14,7 @@ from reconciler.plan.model import Change
 from reconciler.plan.recorded import Recorded, RecordedResource
 from reconciler.store import Tx
 from reconciler.store.queries import conditions, inventory, revisions, servers
+from reconciler.store.queries.inventory import InventoryEntry
 
 READY = "Ready"
 
@@ -71,7 +73,8 @@ def put_attempt(tx: Tx, change: Change, steps: Iterable[Step], revision: str) ->
     """Record, before the node is touched, what it may have afterwards.
 
     The steps of before and after together: should the apply break off, a later deletion still finds everything. The
-    manifest stays the one of before, if there is one, so that the next plan still shows the change.
+    manifest and the identity stay those of before, if there is one, so that the next plan still shows the change, and
+    taking the commit back finds the system user that holds the data.
     """
     old = inventory.get(tx, change.key.kind.value, change.key.name)
     wanted = {step.key: step.to_json() for step in steps}
@@ -79,18 +82,52 @@ def put_attempt(tx: Tx, change: Change, steps: Iterable[Step], revision: str) ->
         put(tx, change, steps, revision)
         return
     before = [step for step in old.steps if step["key"] not in wanted]
-    inventory.put(
-        tx,
-        inventory.Applied(
-            kind=old.kind,
-            name=old.name,
-            spec=old.spec,
-            digest=old.digest,
-            steps=[*before, *wanted.values()],
-            revision=old.revision,
-            path=old.path,
-            line=old.line,
-            server=old.server,
-            identity={**old.identity, **change.identity},
-        ),
-    )
+    _rewrite(tx, old, steps=[*before, *wanted.values()], identity={**change.identity, **old.identity})
+
+
+def rename(tx: Tx, kind: Kind, old: str, new: str) -> None:
+    """Hand what is recorded of a resource on to its new name.
+
+    What is recorded on a renamed server follows: else the next plan would take the new name for another machine, and
+    move every site that has not been applied since.
+    """
+    inventory.rename(tx, kind.value, old, new)
+    entry = inventory.get(tx, kind.value, new)
+    if entry is not None:
+        metadata = {**entry.spec.get("metadata", {}), "name": new}
+        _rewrite(tx, entry, spec={**entry.spec, "metadata": metadata})
+    if kind is Kind.SERVER:
+        for found in inventory.all(tx):
+            if found.server == old:
+                spec = found.spec
+                if spec.get("spec", {}).get("server") == old:
+                    spec = {**spec, "spec": {**spec["spec"], "server": new}}
+                _rewrite(tx, found, spec=spec, server=new)
+
+
+def leave_behind(tx: Tx, server: str, steps: Sequence[Step]) -> None:
+    """Make a server answer for what a resource that moved away left on its node, until it is removed there.
+
+    The steps join the server's own, which want none of them: every plan undoes them until that has been done.
+    """
+    entry = inventory.get(tx, Kind.SERVER.value, server)
+    if entry is not None:
+        known = {step["key"] for step in entry.steps}
+        left = [step.to_json() for step in steps if step.key not in known]
+        _rewrite(tx, entry, steps=[*entry.steps, *left])
+
+
+def cleared(tx: Tx, server: str, left: Iterable[Step], own: Iterable[Step]) -> None:
+    """What others `left` on a server's node is removed there; its `own` steps stay."""
+    entry = inventory.get(tx, Kind.SERVER.value, server)
+    if entry is not None:
+        gone = {step.key for step in left} - {step.key for step in own}
+        _rewrite(tx, entry, steps=[step for step in entry.steps if step["key"] not in gone])
+
+
+def _rewrite(tx: Tx, entry: InventoryEntry, **values: Any) -> None:
+    """Record an entry again with other values of some fields."""
+    fields = {name: getattr(entry, name) for name in inventory.Applied.__dataclass_fields__} | values
+    if "spec" in values:
+        fields["digest"] = canonical.digest(fields["spec"])
+    inventory.put(tx, inventory.Applied(**fields))

@@ -9,8 +9,8 @@ from typing import Literal, assert_never
 
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Database, Kind, Resource, Server, Site, SSHKey, User
-from reconciler.errors import StoreFault
-from reconciler.secrets import passwords
+from reconciler.errors import Conflict, StoreFault
+from reconciler.kit import ids
 from reconciler.store import Tx
 from reconciler.store.queries import databases, servers, sites, ssh_keys, users
 from reconciler.store.queries.databases import DatabaseFields
@@ -23,8 +23,8 @@ State = Literal["creating", "ready", "error"]
 def put(tx: Tx, manifest: Resource, identity: Mapping[str, str]) -> None:
     """Write the row of a resource; a new one starts as provisioning or creating. Conflict when a value is taken.
 
-    A new database gets its password here, before any node learns of it. A key without a declared public half has its
-    row from where it was generated; it is left as it is.
+    A new database gets its password here, before any node learns of it; one that was retained keeps its own. A key
+    without a declared public half has its row from where it was generated; it is left as it is.
     """
     match manifest:
         case Server():
@@ -59,6 +59,7 @@ def _put_site(tx: Tx, manifest: Site, identity: Mapping[str, str]) -> None:
     spec = manifest.spec
     server = _server(tx, spec.server)
     user = identity["system_user"]
+    reserve(tx, spec.server, identity)
     fields = SiteFields(
         server_id=server.id,
         domain=spec.domain,
@@ -68,10 +69,15 @@ def _put_site(tx: Tx, manifest: Site, identity: Mapping[str, str]) -> None:
         app_type=spec.app_type,
     )
     sites.upsert(tx, manifest.name, fields)
-    # the plan gave the number out; the counter follows, so that it is never given again
-    number = int(user.removeprefix("web")) if user.removeprefix("web").isdigit() else 0
-    while servers.get_by_id(tx, server.id).next_site_number <= number:
-        servers.allocate_site_number(tx, server.id)
+
+
+def reserve(tx: Tx, server: str, identity: Mapping[str, str]) -> None:
+    """Move a server's counter past the system user that a plan gave out, so that it is never given again."""
+    digits = identity.get("system_user", "").removeprefix("web")
+    row = servers.get(tx, server)
+    while digits.isdigit() and row is not None and row.next_site_number <= int(digits):
+        servers.allocate_site_number(tx, row.id)
+        row = servers.get(tx, server)
 
 
 def _put_database(tx: Tx, manifest: Database) -> None:
@@ -84,8 +90,33 @@ def _put_database(tx: Tx, manifest: Database) -> None:
         type=spec.engine,
         site_id=site.id if site else None,
     )
-    new = databases.get(tx, manifest.name) is None
-    databases.upsert(tx, manifest.name, fields, passwords.generate() if new else None)
+    current = databases.get(tx, manifest.name)
+    if current is None or _same(current, fields):
+        databases.upsert(tx, manifest.name, fields)
+        return
+    # another database under the same manifest: a login that both use keeps its password
+    login = (current.server_id, current.type, current.username)
+    shared = login == (fields.server_id, fields.type, fields.username)
+    databases.upsert(tx, manifest.name, fields, databases.password_of(tx, current.id) if shared else None)
+
+
+def _same(row: databases.Database, fields: DatabaseFields) -> bool:
+    return (row.server_id, row.type, row.name) == (fields.server_id, fields.type, fields.name)
+
+
+def retire(tx: Tx, manifest: Database, *, retained: bool) -> None:
+    """After a replacement: the rows that the manifest had before are retained or removed."""
+    current = databases.get(tx, manifest.name)
+    for row in databases.all(tx):
+        if row.manifest_name == manifest.name and row.status != "retained" and row != current:
+            _drop(tx, row, retained=retained)
+
+
+def _drop(tx: Tx, row: databases.Database, *, retained: bool) -> None:
+    if retained:
+        databases.set_status(tx, row.id, "retained")
+    else:
+        databases.delete(tx, row.id)
 
 
 def _put_record(tx: Tx, manifest: SSHKey | User) -> None:
@@ -131,10 +162,7 @@ def remove(tx: Tx, key: Key, *, retained: bool) -> None:
                 sites.delete(tx, site.id)
         case Kind.DATABASE:
             if database := databases.get(tx, key.name):
-                if retained:
-                    databases.set_status(tx, database.id, "retained")
-                else:
-                    databases.delete(tx, database.id)
+                _drop(tx, database, retained=retained)
         case Kind.SSH_KEY:
             if ssh_key := ssh_keys.get(tx, key.name):
                 ssh_keys.delete(tx, ssh_key.id)
@@ -159,6 +187,30 @@ def rename(tx: Tx, kind: Kind, old: str, new: str) -> None:
                 ssh_keys.rename(tx, ssh_key.id, new)
         case Kind.USER | Kind.DEFAULTS:
             pass
+
+
+def release(tx: Tx, key: Key) -> None:
+    """Free the domain of a site that gives it up, for the one that takes it over in the same plan.
+
+    Domains are unique in the table, and which of the two nodes follows first is not known.
+    """
+    if key.kind is Kind.SITE and (site := sites.get(tx, key.name)):
+        _set_domain(tx, site, f"{site.domain} ({ids.new()})")
+
+
+def take_back(tx: Tx, key: Key, before: Resource) -> None:
+    """Give a site that did not follow its domain back, unless another one has it by now."""
+    if isinstance(before, Site) and (site := sites.get(tx, key.name)) and site.domain != before.spec.domain:
+        try:
+            with tx.connection.begin_nested():
+                _set_domain(tx, site, before.spec.domain)
+        except Conflict:
+            pass  # whoever has it has it on a node
+
+
+def _set_domain(tx: Tx, site: sites.Site, domain: str) -> None:
+    fields = {name: getattr(site, name) for name in SiteFields.__dataclass_fields__} | {"domain": domain}
+    sites.upsert(tx, site.name, SiteFields(**fields))
 
 
 def _server(tx: Tx, name: str) -> servers.Server:

@@ -1,0 +1,97 @@
+"""What an apply writes into the store: the intents before the first node is touched, and how everything ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.converge import access, assemble
+from reconciler.converge.assemble import NodeWork
+from reconciler.converge.run import Run
+from reconciler.converge.verdict import Verdict
+from reconciler.desired.fleet import Key
+from reconciler.desired.kinds import Kind
+from reconciler.plan.exits import errored
+from reconciler.plan.kinds import spec_of
+from reconciler.plan.model import Action, Change
+from reconciler.record import deployments as record
+from reconciler.record import resources
+from reconciler.store import Tx
+from reconciler.store.queries import revisions, server_logs, servers
+
+
+def begin(tx: Tx, run: Run, work: Mapping[str, NodeWork]) -> None:
+    """Write every intent before the first node is touched, so that a crash loses no deployment."""
+    plan = run.plan
+    if plan.head_commit not in ("", "worktree"):
+        author = {"author_name": plan.author_name, "author_email": plan.author_email}
+        revisions.accept(tx, commit=plan.head_commit, message="", **author)
+    for manifest in assemble.after(plan).ssh_keys():
+        access.ensure_key(tx, manifest)
+    for change in plan.effective:
+        if change.action is not Action.CREATE:
+            taken = any(other is not change and _takes_over(other, change) for other in plan.effective)
+            if taken:
+                resources.release(tx, change.previous or change.key)
+    of_node = {change.key: run.applies[name] for name, node in work.items() for change in node.changes}
+    for change in plan.effective:
+        run.started[change.key] = record.begin(
+            tx, change, run.steps(change), run.cause, of_node.get(change.key)
+        )
+    for name, node in work.items():
+        for key in node.repairs:
+            run.started[key] = record.begin_repair(tx, key, name, run.cause, run.applies[name])
+
+
+def _takes_over(taker: Change, giver: Change) -> bool:
+    """Whether one site gets the domain that another one had."""
+    wanted, had = spec_of(taker.after).get("domain"), spec_of(giver.before).get("domain")
+    return wanted is not None and wanted == had and taker.key != giver.key
+
+
+def succeed(tx: Tx, run: Run, key: Key, change: Change | None, message: str) -> None:
+    """The resource got where the plan wanted it. Conflict when the record cannot say so; `change` is None for a repair."""
+    deployment = run.started[key].id
+    if change is None:
+        record.succeed_again(tx, key, deployment, run.cause, message)
+        return
+    old = run.recorded.resources.get(key)
+    if change.reason_code == "suspended" and old is not None and old.failed:
+        record.note(tx, change, deployment, run.cause, message)
+        return
+    record.succeed(tx, change, deployment, run.steps(change), run.cause, message)
+    if change.previous_server is not None and change.destroys:
+        left = Key(Kind.SERVER, change.previous_server)
+        record.moved_away(tx, left, run.left(change), run.cause)
+
+
+def fail(tx: Tx, run: Run, key: Key, change: Change | None, found: Verdict) -> None:
+    """It did not; `change` is None for a repair."""
+    deployment = run.started[key].id
+    if change is None:
+        record.fail_again(tx, key, deployment, run.cause, found.message, stalled=found.stalled)
+    else:
+        record.fail(tx, change, deployment, run.cause, found.message, stalled=found.stalled)
+
+
+def conclude(tx: Tx, run: Run) -> None:
+    """How the revision stands; a repair says nothing about it."""
+    changed = {change.key for change in run.plan.effective}
+    if changed and revisions.get(tx, run.plan.head_commit) is not None:
+        ok = not errored(run.plan) and not any(run.failed(key) for key in changed)
+        revisions.set_status(tx, run.plan.head_commit, "applied" if ok else "failed")
+
+
+def fence(tx: Tx, name: str, seen: int, agent: str) -> int:
+    """The number of this apply on the node, greater than any before, and which agent runs there. `seen` is the node's own."""
+    row = servers.get(tx, name)
+    if row is None:
+        return seen + 1
+    servers.set_agent_digest(tx, row.id, agent)
+    return servers.bump_fence(tx, row.id, seen=seen)
+
+
+def log(tx: Tx, name: str, message: str) -> None:
+    """Keep an error in the server's log."""
+    row = servers.get(tx, name)
+    if row is not None:
+        server_logs.add(tx, server_id=row.id, level="error", message=message)

@@ -1,0 +1,75 @@
+"""What one apply carries from its first write to its last: the plan, what it started, what everything came to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.blueprint.model import Step
+from reconciler.converge.progress import Progress, Result
+from reconciler.converge.verdict import Verdict
+from reconciler.desired.fleet import Key
+from reconciler.kit.secret import Secret
+from reconciler.plan.model import Change, Plan
+from reconciler.plan.recorded import Recorded
+from reconciler.record.deployments import Cause, Started
+from reconciler.secrets.redact import Redactor
+
+
+@dataclass
+class Run:
+    """One apply.
+
+    `recorded` is the state before it, `masked` every resource's steps in plan form as the plan leaves them, `applies`
+    the id of each node's apply, `started` the deployment of each resource.
+    """
+
+    plan: Plan
+    cause: Cause
+    recorded: Recorded
+    masked: Mapping[str, tuple[Step, ...]]
+    progress: Progress
+    applies: Mapping[str, str] = field(default_factory=dict)
+    passwords: dict[str, Secret] = field(default_factory=dict)
+    redact: Redactor = field(default_factory=Redactor)
+    started: dict[Key, Started] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
+    since: dict[Key, float] = field(default_factory=dict)
+
+    def steps(self, change: Change) -> tuple[Step, ...]:
+        """What the change's resource has on its node once it is applied, in plan form."""
+        return self.masked.get(str(change.key), ())
+
+    def left(self, change: Change) -> tuple[Step, ...]:
+        """What the change's resource had before."""
+        old = self.recorded.resources.get(change.previous or change.key)
+        return old.steps if old is not None else ()
+
+    def begins(self, key: Key, action: str) -> None:
+        """Work on a resource begins."""
+        self.since[key] = time.monotonic()
+        self.progress.started(key, action)
+
+    def tell(self, key: Key, action: str, found: Verdict, deployment: str = "") -> None:
+        """Keep a result, and show it."""
+        now = time.monotonic()
+        result = Result(
+            key,
+            action,
+            found.state,
+            found.message,
+            deployment or self.started[key].id,
+            now - self.since.get(key, now),
+            found.hint,
+        )
+        self.results.append(result)
+        self.progress.finished(result)
+
+    def succeeded(self, key: Key) -> bool:
+        """Whether the resource got where the plan wanted it."""
+        return any(result.key == key and result.state == "succeeded" for result in self.results)
+
+    def failed(self, key: Key) -> bool:
+        """Whether anything about the resource failed."""
+        return any(result.key == key and result.state != "succeeded" for result in self.results)
