@@ -136,7 +136,9 @@ def look_around(stage: Stage) -> None:
 def run(*, keep: bool) -> int:
     """The whole demonstration."""
     with tempfile.TemporaryDirectory(prefix="reconciler-demo-") as folder, Lab() as lab:
-        headline("Starting two nodes: one like Enterprise Linux 9, one Debian 12")
+        headline(
+            "Starting two nodes: a bare one like Enterprise Linux 9, and a Debian 12 with its packages preinstalled"
+        )
         stage = Stage.build(lab, Path(folder))
         prepare(stage)
         converge(stage)

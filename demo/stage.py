@@ -49,7 +49,8 @@ class Stage:
         """Start a node for each server of the example fleet and make the repository from it."""
         fleet = folder / "fleet"
         shutil.copytree(ROOT / "example-infra", fleet)
-        nodes = {"web1": lab.add("web1", "el9"), "web2": lab.add("web2", "debian12")}
+        # web1 is bare; web2 has its packages already, as machines from a provider's image often do
+        nodes = {"web1": lab.add("web1", "el9"), "web2": lab.add("web2", "debian12-web")}
         lab.up()
         stage = Stage(lab, nodes, fleet, folder / "state")
         stage.git("init", "-q", "-b", "main")
