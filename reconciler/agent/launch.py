@@ -4,18 +4,13 @@ import os
 import sys
 from typing import List
 
-from . import places, process
+from . import compiled, places, process
 from .faults import Refusal
 
 
 def program() -> str:
     """The path of the zip that this process was started from, or of the package when it runs from source."""
-    folder = os.path.dirname(os.path.abspath(__file__))
-    while folder not in ("/", ""):
-        if os.path.isfile(folder):
-            return folder
-        folder = os.path.dirname(folder)
-    return os.path.dirname(os.path.abspath(__file__))
+    return compiled.archive() or os.path.dirname(os.path.abspath(__file__))
 
 
 def _command(deployment: str) -> List[str]:

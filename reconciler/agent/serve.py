@@ -128,8 +128,8 @@ class Server:
         return False
 
 
-def main(agent: str) -> int:
-    """Serve one conversation over standard input and output."""
+def main(agent: str, unpack: Callable[[], None]) -> int:
+    """Serve one conversation over standard input and output; `unpack` is called once the state folders are there."""
     wire = Wire(sys.stdin.buffer, sys.stdout.fileno())
     try:
         places.make_state_folders()
@@ -139,4 +139,5 @@ def main(agent: str) -> int:
             _error(None, Refusal("internal", message, "the agent must run as root on a writable system"))
         )
         return 1
+    unpack()
     return Server(wire, agent).run()

@@ -263,3 +263,24 @@ def test_version_and_status_are_for_people(either: Here) -> None:
     assert either.call("run", "../../x").returncode == 2
     assert either.call("run", ulid(5)).returncode == 1
     assert either.call("run", ulid(1)).returncode == 1
+
+
+def test_what_was_unpacked_for_a_quick_start_is_never_trusted_blindly(either: Here) -> None:
+    with either.talk() as talk:
+        assert talk.ask("hello", protocol=1)["agent"] == agentzip.build().sha256
+    code = either.path("/var/lib/panel/code") / agentzip.build().sha256
+    assert oct(code.stat().st_mode & 0o777) == "0o700"
+    module = code / "panel_agent" / "facts.py"
+    for broken in (b"import no_such_module\n", b"def (\n", b"\0"):
+        module.write_bytes(broken)
+        with either.talk() as talk:
+            assert talk.ask("hello", protocol=1)["agent"] == agentzip.build().sha256
+            assert talk.apply(1, wanted(), BODY)["state"] == "succeeded"
+        assert module.read_bytes() != broken
+    either.program = either.root / "panel-ssh-manager"
+    either.program.write_bytes(agentzip.build().data + b"")
+    code.chmod(0o777)
+    (code / "panel_agent").chmod(0o777)
+    module.write_bytes(b"raise SystemExit(9)\n")
+    with either.talk() as talk:
+        assert talk.ask("hello", protocol=1)["protocol"] == 1

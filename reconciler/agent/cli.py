@@ -1,0 +1,57 @@
+"""The subcommands: `serve`, `run <deployment>`, `version`, `status`."""
+
+import os
+import sys
+from typing import List, Optional
+
+from . import atomic, bundle, compiled, fields, journal, lock, outcome, places, runner, serve, upgrade
+
+_USAGE = "usage: panel-ssh-manager serve | run DEPLOYMENT | status | version\n"
+
+
+def _status() -> int:
+    kept = bundle.load(bundle.KEPT)
+    running = lock.running()
+    lines = [
+        "agent    {}".format(upgrade.own_digest() or "from source"),
+        "bundle   {}".format("{} of {}".format(kept.digest, kept.value["server"]) if kept else "none"),
+        "fence    {}".format(lock.fence()),
+        "running  {}".format(running or "nothing"),
+    ]
+    folder = places.real(places.JOURNAL)
+    for name in sorted(os.listdir(folder), reverse=True)[:10] if os.path.isdir(folder) else []:
+        result = journal.outcome(name)
+        if result is None and name != running and journal.exists(name):
+            result = outcome.interrupted(name)
+        state = result["state"] if result else "running"
+        lines.append("apply    {} {} {}".format(name, state, result["finished_at"] if result else ""))
+    if atomic.load_json(places.STATE + "/pending.json") is not None:
+        lines.append("owed     validation or reloads of an interrupted apply; the next apply settles them")
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run one subcommand; the exit status. Errors of use end with 2."""
+    arguments = sys.argv[1:] if argv is None else argv
+    os.umask(0o022)
+    if arguments == ["version"]:
+        sys.stdout.write(upgrade.own_digest() + "\n")
+        return 0
+    if arguments == ["serve"]:
+        agent = upgrade.own_digest()
+        return serve.main(agent, compiled.unpack)
+    if arguments == ["status"]:
+        return _status()
+    if len(arguments) == 2 and arguments[0] == "run":
+        try:
+            fields.ulid(arguments[1])
+        except ValueError:
+            sys.stderr.write(_USAGE)
+            return 2
+        if not journal.exists(arguments[1]):
+            sys.stderr.write("no deployment {} is known here\n".format(arguments[1]))
+            return 1
+        return runner.main(arguments[1])
+    sys.stderr.write(_USAGE)
+    return 2
