@@ -17,6 +17,7 @@ from reconciler.plan.model import Action, Change, Plan
 from reconciler.plan.recorded import Recorded
 
 Identities = Mapping[Key, Mapping[str, str]]
+_WAYS = frozenset({"address", "port", "os", "sshKey", "hostKey"})
 _GONE = (Action.DELETE, Action.FORGET)
 
 
@@ -79,7 +80,8 @@ def work(plan: Plan) -> dict[str, NodeWork]:
     changes: dict[str, list[Change]] = {}
     for change in plan.effective:
         # without steps only the record changes
-        if change.steps and change.server is not None and change.action is not Action.FORGET:
+        concerned = change.steps or _found_otherwise(change)
+        if concerned and change.server is not None and change.action is not Action.FORGET:
             changes.setdefault(change.server, []).append(change)
     # whatever changes is put right with its change; what is renamed or forgotten is known under that name no more
     settled = {c.key for c in plan.effective} | {c.previous for c in plan.effective}
@@ -92,6 +94,12 @@ def work(plan: Plan) -> dict[str, NodeWork]:
         for name in sorted(changes.keys() | {name for name, keys in repairs.items() if keys})
         if (server := server_of(plan, name)) is not None
     }
+
+
+def _found_otherwise(change: Change) -> bool:
+    """Whether a server is now reached in another way, or said to be another system: its node has to confirm that."""
+    words = {diff.path[1] for diff in change.diffs if len(diff.path) > 1 and diff.path[0] == "spec"}
+    return change.key.kind is Kind.SERVER and not words.isdisjoint(_WAYS)
 
 
 def departures(plan: Plan) -> dict[str, list[Change]]:

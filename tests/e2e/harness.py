@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from lab import Lab, Node
+from reconciler.store.state import DATABASE
 
 PROGRAM = Path(sys.executable).parent / "reconciler"
 AUTHOR = ("Ada", "ada@example.test")
@@ -231,7 +232,7 @@ class Stage:
         """One row of the database file, read from outside."""
         import sqlite3
 
-        connection = sqlite3.connect(f"file:{self.state / 'reconciler.db'}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"file:{self.state / DATABASE}?mode=ro", uri=True)
         try:
             connection.row_factory = sqlite3.Row
             condition = " AND ".join(f"{column} = ?" for column in where) or "1"
@@ -246,7 +247,7 @@ class Stage:
     def count(self, table: str, condition: str = "1") -> int:
         import sqlite3
 
-        connection = sqlite3.connect(f"file:{self.state / 'reconciler.db'}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"file:{self.state / DATABASE}?mode=ro", uri=True)
         try:
             number: int = connection.execute(f"SELECT count(*) FROM {table} WHERE {condition}").fetchone()[0]
         finally:
