@@ -1,16 +1,18 @@
 """PostgreSQL over psql: statements on standard input, as the system user postgres through the local socket."""
 
 import base64
+import glob
 import hashlib
 import hmac
 import os
 import re
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
-from . import process
+from . import places, process
 from .faults import StepFault
 
-_AS_POSTGRES = ["runuser", "-u", "postgres", "--"]
+# On Debian `psql` is a script that chooses among versions, in five times the time of the program itself.
+_PROGRAMS = "/usr/lib/postgresql/*/bin/"
 _PREAMBLE = (
     "SET standard_conforming_strings = on;\nSET client_min_messages = warning;\nSET lock_timeout = '60s';\n"
 )
@@ -70,11 +72,19 @@ def verifier(password: str, salt: Optional[bytes] = None) -> str:
     return "SCRAM-SHA-256${}:{}${}:{}".format(_ITERATIONS, text(salt), text(stored), text(server))
 
 
+def _program(name: str) -> str:
+    """The newest of the distribution's programs of this name, else the one that PATH leads to."""
+    found = glob.glob(places.real(_PROGRAMS + name))
+    return max(found, key=lambda path: [int(part) for part in re.findall(r"[0-9]+", path)]) if found else name
+
+
 def execute(statements: str, *, database: str = "postgres", timeout: float = 120.0) -> str:
     """Run statements; rows as tab-separated lines. Raises StepFault with the server's message."""
-    argv = [*_AS_POSTGRES, "psql", "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1"]
+    argv = [_program("psql"), "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1"]
     argv += ["-d", database, "-f", "-"]
-    done = process.run(argv, stdin=(_PREAMBLE + statements).encode("ascii"), timeout=timeout)
+    done = process.run(
+        process.as_user("postgres", argv), stdin=(_PREAMBLE + statements).encode("ascii"), timeout=timeout
+    )
     if not done.ok():
         raise StepFault("PostgreSQL: " + done.reason("psql"))
     return done.out
@@ -132,8 +142,7 @@ def is_empty(database: str) -> bool:
 
 def dump(database: str, target: int) -> None:
     """Write a compressed dump to a descriptor. Raises StepFault, OSError."""
-    done = process.run_to_gzip(
-        [*_AS_POSTGRES, "pg_dump", "--create", "--dbname", database], target, timeout=3600
-    )
+    argv = process.as_user("postgres", [_program("pg_dump"), "--create", "--dbname", database])
+    done = process.run_to_gzip(argv, target, timeout=3600)
     if not done.ok():
         raise StepFault("cannot dump the database {}: {}".format(database, done.reason("pg_dump")))

@@ -23,9 +23,9 @@ def state_of(unit: str) -> UnitState:
     return show_units([unit])[unit]
 
 
-def control(verb: str, unit: str) -> str:
+def control(verb: str, unit: str, *options: str) -> str:
     """`systemctl VERB UNIT`: an empty text, or why it failed."""
-    done = process.run(["systemctl", "--no-ask-password", verb, "--", unit], timeout=_SECONDS)
+    done = process.run(["systemctl", "--no-ask-password", *options, verb, "--", unit], timeout=_SECONDS)
     if done.ok():
         return ""
     message = done.reason("systemctl {} {}".format(verb, unit))
@@ -58,6 +58,14 @@ def _changes(state: UnitState, wanted: Dict[str, Optional[bool]]) -> List[Change
     return [change(f, now[f], wanted[f]) for f in now if wanted[f] is not None and wanted[f] != now[f]]
 
 
+def _enable(unit: str, run: Run, *, to: bool) -> None:
+    """Enable or disable; systemd is told once, together with the next change of a unit file."""
+    message = control("enable" if to else "disable", unit, "--no-reload")
+    run.on_unit_file()
+    if message:
+        raise StepFault(message)
+
+
 class Units(Handler):
     """`unit`. Reloads and restarts are not done here: they are collected and done once at the end."""
 
@@ -81,23 +89,20 @@ class Units(Handler):
         """Enable before starting, stop before disabling. Raises StepFault with the unit's last words."""
         name = step["name"]
         run.before_units()
-        run.world.forget("units")
         state = run.world.unit(name)
         changes = _changes(state, _wanted(step))
         for item in sorted(changes, key=lambda c: (c["field"] == "enabled") != bool(c["to"])):
             self._set(item, name, state, run)
         run.world.forget("units", "mariadb", "postgresql")
-        left = _changes(run.world.unit(name), _wanted(step))
-        if left:
-            fields = ", ".join("{} is {}".format(item["field"], item["from"]) for item in left)
-            raise StepFault(
-                "{} did not stay as asked: {}; it last said: {}".format(name, fields, last_words(name))
-            )
+        active = _wanted(step)["active"]
+        if active is not None and run.world.unit(name).is_active() != active:
+            verb = "come up" if active else "stop"
+            raise StepFault("{} did not {}; it last said: {}".format(name, verb, last_words(name)))
 
     def _set(self, item: Change, name: str, state: UnitState, run: Run) -> None:
         field, to = item["field"], item["to"]
         if field == "enabled":
-            _must("enable" if to else "disable", name)
+            _enable(name, run, to=to)
         elif not to:
             _must("stop", name)
         else:
