@@ -20,6 +20,7 @@ import yaml
 from lab import Lab, Node
 from reconciler.store.state import DATABASE
 
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(sys.executable).parent / "reconciler"
 AUTHOR = ("Ada", "ada@example.test")
 OS = {"el9": "alma_9", "debian12": "debian_12"}
