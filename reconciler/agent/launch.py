@@ -36,7 +36,7 @@ def start_runner(deployment: str) -> None:
 def _double_fork(argv: List[str]) -> None:
     """Start a program as a grandchild in a session of its own, with no tie to our descriptors."""
     environment = places.environment()
-    for name in ("PANEL_TEST_DIE_AT", "PANEL_TEST_LOCK_WAIT", "PYTHONPATH"):
+    for name in ("PANEL_TEST_DIE_AT", "PYTHONPATH"):
         if places.testing() and name in os.environ:
             environment[name] = os.environ[name]
     middle = os.fork()

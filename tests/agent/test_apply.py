@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from reconciler.agent import section as sections
+from reconciler.agent.faults import StepFault
 from reconciler.agent.journal import Journal
+from reconciler.agent.process import Finished
 from reconciler.agent.scrub import MASK, Scrubber
 from reconciler.agent.steps import packages
 
@@ -339,6 +341,21 @@ def test_damaged_state_of_the_agents_own_is_survived(node: Here, talk: Talk) -> 
     with node.talk() as other:
         assert other.ask("hello", protocol=1)["bundle"] is None
         assert apply(other, 2, sites(a="2")) == {"a": "succeeded"}
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("dnf", Finished(200, "", "", timed_out=False)),
+        ("apt-get", Finished(100, "", "E: Could not get lock /var/lib/dpkg/lock-frontend", timed_out=False)),
+    ],
+)
+def test_a_package_lock_that_is_never_released_ends_in_a_plain_message(
+    inside: Here, monkeypatch: pytest.MonkeyPatch, program: str, said: Finished
+) -> None:
+    monkeypatch.setattr(packages, "_LOCK_WAIT_SECONDS", -1.0)
+    with pytest.raises(StepFault, match="the package manager is locked by another program"):
+        packages._unlocked(lambda: said, program)
 
 
 def test_the_holder_of_a_package_lock_is_named(inside: Here) -> None:

@@ -12,7 +12,7 @@ from ..vocabulary import Step
 from .contract import Finding, Handler, Run, absent, change
 
 _TRANSACTION_SECONDS = 1800.0
-_LOCK_WAIT_SECONDS = float(os.environ.get("PANEL_TEST_LOCK_WAIT", "180")) if places.testing() else 180.0
+_LOCK_WAIT_SECONDS = 180.0
 _DNF_LOCKED = 200
 _DNF_PID_FILES = (
     "/var/lib/dnf/rpmdb_lock.pid",
