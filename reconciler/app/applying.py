@@ -56,24 +56,32 @@ class Demand:
 
 
 def apply(settings: Settings, store: Store, demand: Demand, progress: Progress) -> Applied:
-    """Apply. ApprovalNeeded, StalePlan, InvalidFleet (nothing valid declared), StoreBusy; faults of nodes are results."""
-    with applying(settings.state):
-        return asyncio.run(_apply(settings, store, demand, progress))
+    """Apply. ApprovalNeeded, StalePlan, InvalidFleet (nothing valid declared), StoreBusy; faults of nodes are results.
+
+    The question is asked between two runs of one event loop: while a loop runs, Ctrl-C would not reach the prompt.
+    """
+    with applying(settings.state), asyncio.Runner() as runner:
+        pool = Pool()
+        try:
+            plan = runner.run(_prepare(settings, store, demand, pool, progress))
+            guard(plan, demand.approved)
+            if not plan.effective and not plan.drift:
+                return Applied(plan)
+            if not demand.confirm(plan):
+                return Applied(plan, confirmed=False)
+            limits = Limits(settings.nodes_at_once, settings.apply_within)
+            return Applied(plan, runner.run(Executor(store, pool, progress, limits).apply(plan)))
+        finally:
+            runner.run(pool.close())
 
 
-async def _apply(settings: Settings, store: Store, demand: Demand, progress: Progress) -> Applied:
-    async with Pool() as pool:
-        await settle(store, pool, progress, settings.apply_within)
-        plan = demand.saved or await _plan(settings, store, demand, pool, progress)
-        if demand.saved is not None:
-            check_fresh(plan, await store.aread(inventory.recorded))
-        guard(plan, demand.approved)
-        if not plan.effective and not plan.drift:
-            return Applied(plan)
-        if not demand.confirm(plan):
-            return Applied(plan, confirmed=False)
-        limits = Limits(settings.nodes_at_once, settings.apply_within)
-        return Applied(plan, await Executor(store, pool, progress, limits).apply(plan))
+async def _prepare(settings: Settings, store: Store, demand: Demand, pool: Pool, progress: Progress) -> Plan:
+    """Settle what was left unfinished; the saved plan if it still fits, else a new one."""
+    await settle(store, pool, progress, settings.apply_within)
+    if demand.saved is None:
+        return await _plan(settings, store, demand, pool, progress)
+    check_fresh(demand.saved, await store.aread(inventory.recorded))
+    return demand.saved
 
 
 async def _plan(settings: Settings, store: Store, demand: Demand, pool: Pool, progress: Progress) -> Plan:

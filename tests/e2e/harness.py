@@ -52,8 +52,9 @@ class Fleet:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True)
-        self.git("init", "-q", "-b", "main")
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            self.git("init", "-q", "-b", "main")
 
     def git(self, *words: str, author: tuple[str, str] = AUTHOR) -> str:
         env = {
