@@ -90,7 +90,7 @@ def up(names: list[str]) -> int:
         for node in nodes:
             _say(f"\n{node.name} {node.ip} ({node.boot_seconds:.1f} s)\n  from the lab's network:")
             _say(f"  {shlex.join(node.ssh_argv())}")
-            _say(f"  without network: nsenter -a -t {node.init_pid()}")
+            _say(f"  without network: nsenter -a -r -w -t {node.init_pid()}")
         _say("\nCtrl-C ends it all")
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()

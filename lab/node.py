@@ -271,7 +271,21 @@ class Node:
         """Like `run`, for an argument list."""
         group = self._groups[0] / "entered"  # inside the node's group: a power cut ends these commands too
         group.mkdir(exist_ok=True)
-        enter = ["sh", "-c", ENTER, "sh", str(group), "nsenter", "-a", "-t", str(self.init_pid()), "--"]
+        # -r and -w: on a machine whose root is no mount of its own (a chroot) the namespace's root is another one
+        enter = [
+            "sh",
+            "-c",
+            ENTER,
+            "sh",
+            str(group),
+            "nsenter",
+            "-a",
+            "-r",
+            "-w",
+            "-t",
+            str(self.init_pid()),
+            "--",
+        ]
         done = run(*enter, *argv, check=False, stdin=stdin, timeout=timeout, env=clean_env())
         return self._judge(" ".join(argv), done, check=check)
 
