@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -249,13 +251,17 @@ def apply_raw(talk: Talk, number: int) -> dict[str, Any]:
 def test_a_broken_file_left_by_a_dead_runner_is_put_back_by_the_next_apply(node: Here, talk: Talk) -> None:
     """The second apply finds the file as wanted; what it was before is known from the journal of the dead one."""
     apply(talk, 1, sites(a="1", b="2"))
-    node.program_on_path("nginx", "touch $root/waiting; sleep 1000")
+    node.program_on_path(
+        "nginx", "echo $$ > $root/waiting.new; mv $root/waiting.new $root/waiting; exec sleep 60"
+    )
     made, bodies = sites(a="1", b="bad")
     digest = talk.hand_over(made, *bodies)
     talk.request("apply", deployment=ulid(2), digest=digest, sections=None, fence=1)
-    while not node.path("/waiting").exists():
-        pass
+    deadline = time.monotonic() + 30
+    while not node.path("/waiting").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
     node.kill_runner()
+    os.kill(int(node.path("/waiting").read_text()), signal.SIGKILL)
     assert talk.answer()["state"] == "interrupted"
     assert conf(node)["b"] == "bad"
     node.program_on_path("nginx", NGINX_SCRIPT)
