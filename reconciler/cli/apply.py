@@ -77,18 +77,21 @@ def command(  # noqa: PLR0913 - one parameter an option
 
     def confirm(plan: Plan) -> bool:
         if output == "text":
+            follow.pause()
             show(plan, "text", detail=detail, no_color=no_color)
             click.echo("")
-        return yes or _ask()
+        answer = yes or _ask()
+        follow.resume()
+        return answer
 
-    follow = Follow(quiet=output == "json")
+    follow = Follow(quiet=output == "json", no_color=no_color)
     demand = Demand(
         wish=Wish(rev, refresh=refresh),
         saved=_load(planfile) if planfile else None,
         approved=frozenset(approved),
         confirm=confirm,
     )
-    with open_state(settings.state) as store, interruptible():
+    with open_state(settings.state) as store, interruptible(), follow:
         applied = apply(settings, store, demand, follow)
     return report(applied, output, no_color=no_color)
 

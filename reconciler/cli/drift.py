@@ -43,8 +43,8 @@ def command(  # noqa: PLR0913 - one parameter an option
             from reconciler.cli.apply import interruptible, report  # noqa: PLC0415
             from reconciler.cli.follow import Follow  # noqa: PLC0415
 
-            with interruptible():
-                healed = drifting.heal(settings, store, servers or None, Follow(quiet=output == "json"))
+            with interruptible(), Follow(quiet=output == "json", no_color=no_color) as follow:
+                healed = drifting.heal(settings, store, servers or None, follow)
             return report(healed, output, no_color=no_color)
         seen = drifting.look(store, servers or None)
     if output == "json":
