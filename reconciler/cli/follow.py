@@ -22,6 +22,7 @@ _DOING = {
     "delete": "Destroying",
     "forget": "Forgetting",
     "repair": "Repairing drift",
+    "clear": "Removing what moved away",
 }
 _DONE = {
     "create": "Creation",
@@ -30,12 +31,14 @@ _DONE = {
     "delete": "Destruction",
     "forget": "Forgetting",
     "repair": "Repair",
+    "clear": "Removal",
 }
 
 
 class Follow:
     """Prints to standard output; `quiet` prints nothing, for machine-readable output.
 
+    When nobody reads any more it falls silent: an apply goes on without its audience.
     A context manager: on a terminal it keeps a last line with what each node is doing, and takes it away at the end.
     """
 
@@ -101,10 +104,13 @@ class Follow:
     def _line(self, text: str) -> None:
         if self._quiet:
             return
-        if self._status is not None:
-            self._status.console.print(Text(text), soft_wrap=True)
-        else:
-            click.echo(text)
+        try:
+            if self._status is not None:
+                self._status.console.print(Text(text), soft_wrap=True)
+            else:
+                click.echo(text)
+        except OSError:
+            self._quiet = True
 
     def _show(self, server: str, text: str) -> None:
         if self._status is None:
