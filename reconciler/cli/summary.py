@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from reconciler.app.applying import Applied
+from reconciler.converge.progress import Result
 
 
 def as_text(applied: Applied) -> str:
@@ -16,11 +18,14 @@ def as_text(applied: Applied) -> str:
     forgotten = sum(r.action == "forget" for r in done)
     repaired = sum(r.action == "repair" for r in done)
     lines = [""]
-    for result in applied.failed:
-        lines.append(f"Error: {result.key} {result.state}: {result.message}")
-        lines.append(f"  deployment {result.deployment}")
-        if result.hint:
-            lines.append(f"  {result.hint}")
+    for members in _alike(applied.failed):
+        first = members[0]
+        named = ", ".join(str(result.key) for result in members)
+        lines.append(f"Error: {named} {first.state}: {first.message}")
+        word = "deployment" if len(members) == 1 else "deployments"
+        lines.append(f"  {word} {' '.join(result.deployment for result in members)}")
+        if first.hint:
+            lines.append(f"  {first.hint}")
     for server, why in applied.plan.unreachable.items():
         lines.append(f"Warning: {server} could not be asked for drift: {why}")
     head = "Apply complete!" if not applied.failed else "Apply incomplete!"
@@ -30,6 +35,14 @@ def as_text(applied: Applied) -> str:
     if applied.failed:
         lines[-1] += f" {len(applied.failed)} failed."
     return "\n".join(lines) + "\n"
+
+
+def _alike(failed: Sequence[Result]) -> list[list[Result]]:
+    """Failures of one cause together: a node that cannot be reached is one error, not one for each of its sites."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in failed:
+        groups.setdefault((result.state, result.message), []).append(result)
+    return list(groups.values())
 
 
 def as_json(applied: Applied) -> str:
