@@ -150,10 +150,10 @@ class Journal:
                 line[name] = self._clean(value) if isinstance(value, str) else value
         atomic.append_line(self._events, json.dumps(line, separators=(",", ":")).encode("utf-8") + b"\n")
 
-    def begin(self, section: str, key: str, record: Dict[str, Any]) -> Undo:
-        """Write, durably, that a step begins and how to put it back."""
+    def begin(self, section: str, key: str, record: Dict[str, Any], *, durable: bool) -> Undo:
+        """Write that a step begins and how to put it back; `durable` syncs this record and those before it."""
         crash_point()
-        self._write_undo({"section": section, "key": key, "record": record}, sync=True)
+        self._write_undo({"section": section, "key": key, "record": record}, sync=durable)
         crash_point()
         return Undo(self.deployment, section, key, record)
 

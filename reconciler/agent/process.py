@@ -135,11 +135,13 @@ def run(
     for thread in threads:
         thread.daemon = True
         thread.start()
-    timed_out = False
-    try:
-        child.wait(timeout)
-    except subprocess.TimeoutExpired:
-        timed_out = True
+    # Popen.wait with a timeout would sleep up to 50 ms past the end of each program.
+    waiter = threading.Thread(target=child.wait)
+    waiter.daemon = True
+    waiter.start()
+    waiter.join(timeout)
+    timed_out = waiter.is_alive()
+    if timed_out:
         _stop(child)
     # A daemon that the program left behind may hold the pipes open: do not wait for it for ever.
     deadline = time.monotonic() + 5.0

@@ -10,7 +10,7 @@ from .journal import Journal
 from .observe import World
 from .pending import Pending
 from .scrub import Scrubber
-from .section import Context, Log, State, carry_out, fault_text, put_back
+from .section import DATABASES, Context, Log, State, carry_out, fault_text, put_back, tell_done
 from .settle import Settler
 from .steps import units
 from .steps.contract import Run
@@ -54,7 +54,16 @@ class Apply:
         wanted: Set[str] = {
             s["name"] for _, s in self.bundle.steps() if s["type"] == "unit" and s.get("active")
         }
-        return Context(run, self.pending, self.log, self.bundle.demands(), wanted, {})
+        return Context(run, self.pending, self.log, self.bundle.demands(), wanted, {}, self._needed())
+
+    def _needed(self) -> Set[str]:
+        """Sections that another chosen one builds on: by its `needs`, or because it talks to a database server."""
+        found: Set[str] = set()
+        for place, section in enumerate(self.chosen):
+            found.update(section.needs)
+            if any(step["type"].startswith(DATABASES) for step in section.steps):
+                found.update(earlier.id for earlier in self.chosen[:place])
+        return found
 
     def _inherit(self) -> None:
         """Take over what interrupted applies left: their undo records, and with them the duty to settle them."""
@@ -95,6 +104,7 @@ class Apply:
             self._section(self.states[section.id])
         settler = Settler(self.states, self.context)
         settler.validate()
+        settler.bring_up()
         settler.reload()
         try:
             self._before_units()
@@ -126,9 +136,8 @@ class Apply:
             self.journal.event("section_failed", section=name, message=state.message)
             return
         self.log.end()
-        if state.changed:
-            state.state = "succeeded"
-        self.journal.event("section_done", section=name, changed=state.changed)
+        if not state.later:
+            tell_done(state, self.context)
 
     def _finish(self, reloaded: List[str]) -> Dict[str, Any]:
         chosen = {section.id for section in self.chosen}

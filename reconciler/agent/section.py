@@ -16,10 +16,12 @@ from .vocabulary import Step
 
 _LOG_SHARE = 128 * 1024
 _LOG_TEXT = 8 * 1024
+DATABASES = ("mariadb_", "postgresql_")
+"""How the types of steps begin that talk to a database server."""
 
 
 class State:
-    """What has become of one section so far."""
+    """What has become of one section so far. `later` are its units that are started once everything is validated."""
 
     def __init__(self, section: Section) -> None:
         self.section = section
@@ -28,6 +30,7 @@ class State:
         self.message = ""
         self.kept: List[str] = []
         self.undo: List[Undo] = []
+        self.later: List[Step] = []
 
     def value(self) -> Dict[str, Any]:
         """The entry of the outcome."""
@@ -80,7 +83,7 @@ class Context(NamedTuple):
     """What the parts of an apply share.
 
     `demands`: which units wait for which steps; `wanted`: units that are to run;
-    `changed_paths`: which sections changed a path.
+    `changed_paths`: which sections changed a path; `needed`: sections that another one builds on.
     """
 
     run: Run
@@ -89,6 +92,7 @@ class Context(NamedTuple):
     demands: Demands
     wanted: Set[str]
     changed_paths: Dict[str, Set[str]]
+    needed: Set[str]
 
 
 def fault_text(error: Exception) -> str:
@@ -100,12 +104,16 @@ def fault_text(error: Exception) -> str:
 
 
 def carry_out(state: State, context: Context) -> None:
-    """Check and apply each step in order. Raises StepFault or OSError at the first that fails."""
+    """Check and apply each step in order, except the units in `later`. Raises StepFault or OSError at the first that fails."""
     steps = state.section.steps
+    state.later = [] if state.section.id in context.needed else _deferrable(steps)
+    later = {step["key"] for step in state.later}
     position = 0
     while position < len(steps):
         batch = _batch(steps, position)
         position += len(batch)
+        if batch[0]["key"] in later:
+            continue
         if batch[0]["type"] == "unit":
             context.run.before_units()
         due = []
@@ -115,6 +123,19 @@ def carry_out(state: State, context: Context) -> None:
                 due.append((step, finding))
         if due:
             _apply(state, due, context)
+
+
+def _deferrable(steps: List[Step]) -> List[Step]:
+    """Units to start or enable that no later step of the section can be waiting for: those of databases talk to one."""
+    found: List[Step] = []
+    for step in reversed(steps):
+        if step["type"].startswith(DATABASES):
+            break
+        if step["type"] == "unit" and step.get("state", "present") == "present":
+            wishes = {step.get("active"), step.get("enabled")}
+            if True in wishes and False not in wishes:
+                found.insert(0, step)
+    return found
 
 
 def _batch(steps: List[Step], position: int) -> List[Step]:
@@ -135,16 +156,9 @@ def _batch(steps: List[Step], position: int) -> List[Step]:
 def _apply(state: State, due: List[Tuple[Step, Finding]], context: Context) -> None:
     """Begin, carry out and end one step, or several packages at once."""
     run = context.run
-    section = state.section.id
     for step, finding in due:
-        key = step["key"]
-        context.log.begin(section, key if len(due) == 1 else None)
-        _ask(step, section, context)
-        handler = HANDLERS[step["type"]]
-        record = handler.record(step, run)
-        context.pending.save()
-        run.journal.event("step_started", section=section, key=key, action=finding.action)
-        state.undo.append(run.journal.begin(section, key, record))
+        context.log.begin(state.section.id, step["key"] if len(due) == 1 else None)
+        begin(state, step, finding, context, durable=step is due[-1][0])
     started = time.monotonic()
     try:
         handler = HANDLERS[due[0][0]["type"]]
@@ -154,15 +168,46 @@ def _apply(state: State, due: List[Tuple[Step, Finding]], context: Context) -> N
             handler.apply(due[0][0], run)
     except (StepFault, OSError) as error:
         for step, _ in due:
-            run.journal.event("step_failed", section=section, key=step["key"], message=fault_text(error))
+            failed(state, step, fault_text(error), context)
         raise
-    seconds = round(time.monotonic() - started, 3)
+    seconds = time.monotonic() - started
     for step, _ in due:
-        state.changed += 1
-        if "path" in step:
-            context.changed_paths.setdefault(step["path"], set()).add(section)
-        run.journal.done(section, step["key"])
-        run.journal.event("step_done", section=section, key=step["key"], seconds=seconds)
+        done(state, step, seconds, context)
+
+
+def begin(state: State, step: Step, finding: Finding, context: Context, *, durable: bool = True) -> None:
+    """Write down that a step begins, what it will make necessary, and how to put it back.
+
+    `durable` may be False when another one that is follows before anything is changed.
+    """
+    section, key, run = state.section.id, step["key"], context.run
+    _ask(step, section, context)
+    record = HANDLERS[step["type"]].record(step, run)
+    context.pending.save()
+    run.journal.event("step_started", section=section, key=key, action=finding.action)
+    state.undo.append(run.journal.begin(section, key, record, durable=durable))
+
+
+def done(state: State, step: Step, seconds: float, context: Context) -> None:
+    """Write down that a step was carried out."""
+    section, key, run = state.section.id, step["key"], context.run
+    state.changed += 1
+    if "path" in step:
+        context.changed_paths.setdefault(step["path"], set()).add(section)
+    run.journal.done(section, key)
+    run.journal.event("step_done", section=section, key=key, seconds=round(seconds, 3))
+
+
+def tell_done(state: State, context: Context) -> None:
+    """Everything of a section is carried out."""
+    if state.changed:
+        state.state = "succeeded"
+    context.run.journal.event("section_done", section=state.section.id, changed=state.changed)
+
+
+def failed(state: State, step: Step, message: str, context: Context) -> None:
+    """Write down why a step could not be carried out."""
+    context.run.journal.event("step_failed", section=state.section.id, key=step["key"], message=message)
 
 
 def _ask(step: Step, section: str, context: Context) -> None:

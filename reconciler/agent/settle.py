@@ -1,12 +1,12 @@
 """After the steps: validators, the search for the guilty section, then reloads and restarts."""
 
 import json
-from typing import Dict, List, Set
+from typing import Dict, List, Optional, Set
 
-from . import validators
+from . import startup, validators
 from .faults import StepFault
 from .pending import UnitDebt
-from .section import Context, State, carry_out, fault_text, put_back
+from .section import Context, State, carry_out, fault_text, put_back, tell_done
 from .steps import units
 from .validators import Verdict
 
@@ -34,27 +34,31 @@ class Settler:
 
     # validators
 
-    def validate(self) -> None:
-        """Run every validator that a change asked for until each passes; sections that stand in the way are put back."""
+    def validate(self, names: Optional[Set[str]] = None) -> None:
+        """Run every validator that a change asked for (or those of `names`) until each passes; sections that stand in
+        the way are put back."""
         pending = self.context.pending
-        todo = sorted(pending.validators)
+        todo = sorted(set(pending.validators) if names is None else names & set(pending.validators))
+        ahead = validators.run_all(todo)
         while todo:
             name = todo.pop(0)
             if name not in pending.validators:
                 continue
             validator = json.loads(name)
-            verdict = self._run(validator)
+            verdict = self._run(validator, ahead.pop(name, None))
             if verdict.ok:
                 continue
             touched: Set[str] = set()
             for other, sections in pending.validators.items():
                 if sections & pending.validators[name]:
                     touched.add(other)
+            for other in touched:  # their verdicts hold no more once sections are put back
+                ahead.pop(other, None)
             self._find_guilty(name, validator, verdict)
             todo = sorted((set(todo) | touched) & set(pending.validators) - {name})
 
-    def _run(self, validator: Dict[str, object]) -> Verdict:
-        verdict = validators.run(validator)
+    def _run(self, validator: Dict[str, object], known: Optional[Verdict] = None) -> Verdict:
+        verdict = known or validators.run(validator)
         message = None if verdict.ok else verdict.message
         self._event("validate", name=validators.name(validator), ok=verdict.ok, message=message)
         return verdict
@@ -125,6 +129,32 @@ class Settler:
         if not verdict.ok:
             self.fail(section, verdict.message)
         return verdict.ok
+
+    # units
+
+    def bring_up(self) -> None:
+        """Start what was left for later, and tell those sections as done."""
+        later = [state for state in self.states.values() if state.later]
+        while later and self._bring_up():
+            continue
+        for state in later:
+            if state.state not in ("failed", "skipped"):
+                tell_done(state, self.context)
+
+    def _bring_up(self) -> bool:
+        """True when there may be more to start. What had been validated together with a section that is put back now
+        is validated again: its old files may not fit the others' new ones, and the innocent are put back for a while."""
+        doubtful: Set[str] = set()
+
+        def fail(section: str, message: str) -> None:
+            asked = self.context.pending.validators.items()
+            doubtful.update(name for name, sections in asked if section in sections)
+            self.fail(section, message)
+
+        startup.bring_up(self.states, self.context, fail)
+        if doubtful:
+            self.validate(doubtful)
+        return bool(doubtful)
 
     # reloads and restarts
 
