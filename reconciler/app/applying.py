@@ -89,7 +89,7 @@ async def _plan(settings: Settings, store: Store, demand: Demand, pool: Pool, pr
     revision = None if demand.repair_only else await asyncio.to_thread(demand.wish.read, settings)
     seen = None
     if demand.wish.refresh:
-        observer = Observer(store, pool, progress, settings.nodes_at_once)
+        observer = Observer(store, pool, progress, settings.nodes_at_once, keep=True)
         observed = await observer.observe(recorded, demand.wish.servers)
         await store.awrite(lambda tx: note_observation(tx, recorded, observed))
         seen = observed
