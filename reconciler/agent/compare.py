@@ -2,11 +2,12 @@
 
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from . import blobs, hashes, pending
+from . import blobs, hashes, pending, walk
 from .bundle import Bundle
 from .faults import StepFault
 from .observe import World
 from .steps import HANDLERS
+from .vocabulary import Step
 
 Difference = Dict[str, Any]
 
@@ -20,21 +21,26 @@ def compare(
     world.prefetch()
     differences: List[Difference] = []
     wants: List[str] = []
-    for section in chosen:
-        for step in section.steps:
-            try:
-                finding = HANDLERS[step["type"]].check(step, world)
-            except StepFault as fault:
-                differences.append(_difference(section.id, step["key"], str(fault)))
-                continue
-            if finding is None:
-                continue
-            differences.append(finding.difference(section.id, step["key"]))
-            if finding.body and not blobs.have(finding.body) and finding.body not in wants:
-                wants.append(finding.body)
+    with walk.remembering():
+        for section in chosen:
+            for step in section.steps:
+                _look(section.id, step, world, differences, wants)
     differences += _owed({section.id for section in chosen})
     cache.save()
     return differences, wants
+
+
+def _look(section: str, step: Step, world: World, differences: List[Difference], wants: List[str]) -> None:
+    try:
+        finding = HANDLERS[step["type"]].check(step, world)
+    except StepFault as fault:
+        differences.append(_difference(section, step["key"], str(fault)))
+        return
+    if finding is None:
+        return
+    differences.append(finding.difference(section, step["key"]))
+    if finding.body and not blobs.have(finding.body) and finding.body not in wants:
+        wants.append(finding.body)
 
 
 def _difference(section: str, key: str, note: str) -> Difference:

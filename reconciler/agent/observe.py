@@ -6,10 +6,11 @@ A `World` remembers the answers until `forget` says that a step may have changed
 import grp
 import os
 import pwd
+import struct
 import threading
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Set
 
-from . import hashes, mariadb, places, postgresql, process
+from . import hashes, mariadb, places, postgresql, process, systemd_bus
 from .faults import StepFault
 from .vocabulary import Step
 
@@ -87,8 +88,16 @@ def _dpkg_installed(names: List[str]) -> Set[str]:
 
 
 def show_units(names: List[str]) -> Dict[str, UnitState]:
-    """The state of each unit, from one `systemctl show`. Raises StepFault."""
+    """The state of each unit, all asked for at once. Raises StepFault."""
     wanted = ["LoadState", "ActiveState", "SubState", "UnitFileState"]
+    try:
+        found = systemd_bus.properties(names, wanted)
+        return {name: UnitState(*found[place]) for place, name in enumerate(names)}
+    except (OSError, ValueError, LookupError, struct.error):
+        return _show_by_program(names, wanted)
+
+
+def _show_by_program(names: List[str], wanted: List[str]) -> Dict[str, UnitState]:
     shown = process.run(["systemctl", "show", "--property=" + ",".join(wanted), "--", *names], timeout=60)
     if not shown.ok():
         raise StepFault("cannot ask systemd about units: " + shown.reason("systemctl show"))
@@ -117,6 +126,9 @@ class World:
         self._names: Dict[str, List[str]] = {"packages": [], "units": []}
         self._engines: Set[str] = set()
         self._answers: Dict[str, Any] = {}
+        self._asking: Dict[str, threading.Thread] = {}
+        self._users: Dict[int, str] = {}
+        self._groups: Dict[int, str] = {}
         self.postgresql_databases: Set[str] = set()
         for step in steps:
             self._expect(step)
@@ -135,25 +147,36 @@ class World:
                 self.postgresql_databases.add(step["database"])
 
     def prefetch(self) -> None:
-        """Ask everything that the steps need at the same time. Faults are kept and raised when asked for."""
-        jobs: List[Callable[[], Any]] = []
+        """Begin to ask everything that the steps need, at the same time, without waiting for the answers. Faults are
+        kept and raised when asked for."""
+        jobs: Dict[str, Callable[[], Any]] = {}
         if self._names["packages"]:
-            jobs.append(lambda: self._get("packages", self._ask_packages))
+            jobs["packages"] = self._ask_packages
         if self._names["units"]:
-            jobs.append(lambda: self._get("units", lambda: show_units(self._names["units"])))
+            jobs["units"] = lambda: show_units(self._names["units"])
         if "mariadb" in self._engines:
-            jobs.append(self.mariadb)
+            jobs["mariadb"] = mariadb.observe
         if "postgresql" in self._engines:
-            jobs.append(self.postgresql)
-        threads = [threading.Thread(target=_quietly, args=(job,)) for job in jobs[1:]]
-        for thread in threads:
+            jobs["postgresql"] = lambda: postgresql.observe(sorted(self.postgresql_databases))
+        for what, job in jobs.items():
+            thread = threading.Thread(target=self._begin, args=(what, job))
+            self._asking[what] = thread
             thread.start()
-        if jobs:
-            _quietly(jobs[0])
-        for thread in threads:
+
+    def _begin(self, what: str, ask: Callable[[], Any]) -> None:
+        try:
+            self._answers[what] = ask()
+        except StepFault as error:
+            if not self._patient:
+                self._answers[what] = error
+
+    def _wait(self, what: str) -> None:
+        thread = self._asking.pop(what, None)
+        if thread is not None:
             thread.join()
 
     def _get(self, what: str, ask: Callable[[], Any]) -> Any:
+        self._wait(what)
         if what not in self._answers:
             try:
                 self._answers[what] = ask()
@@ -169,6 +192,7 @@ class World:
     def forget(self, *what: str) -> None:
         """Ask again about `packages`, `units`, `mariadb` or `postgresql` when next needed."""
         for name in what:
+            self._wait(name)
             self._answers.pop(name, None)
 
     def _ask_packages(self) -> Dict[str, bool]:
@@ -187,6 +211,21 @@ class World:
         if fingerprint and fingerprint == (_rpm_fingerprint() if rpm else _dpkg_fingerprint()):
             self.cache.remember_packages({"fingerprint": fingerprint, "known": known})
         return known
+
+    def user_name(self, uid: int) -> str:
+        """The name of a uid, or the number. Looked up once in a check; an apply may make users meanwhile."""
+        return self._name(self._users, uid, user_name)
+
+    def group_name(self, gid: int) -> str:
+        """The name of a gid, or the number."""
+        return self._name(self._groups, gid, group_name)
+
+    def _name(self, known: Dict[int, str], number: int, look_up: Callable[[int], str]) -> str:
+        if self._patient:
+            return look_up(number)
+        if number not in known:
+            known[number] = look_up(number)
+        return known[number]
 
     def installed(self, package: str) -> bool:
         """True when a package is installed. Raises StepFault."""
@@ -208,13 +247,6 @@ class World:
             "postgresql", lambda: postgresql.observe(sorted(self.postgresql_databases))
         )
         return state
-
-
-def _quietly(job: Callable[[], Any]) -> None:
-    try:
-        job()
-    except StepFault:
-        return  # kept by the World and raised when a step asks
 
 
 def user(name: str) -> Optional[pwd.struct_passwd]:

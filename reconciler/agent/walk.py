@@ -10,13 +10,15 @@ import errno
 import os
 import stat
 from contextlib import contextmanager
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Dict, Iterator, List, NamedTuple, Optional
 
 from . import fields, places
 from .faults import StepFault, os_fault
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS = 16
+_MOST_KNOWN = 256
+_known: Optional[Dict[str, int]] = None
 
 
 class Parent(NamedTuple):
@@ -90,6 +92,10 @@ def parent_of(path: str) -> Iterator[Parent]:
     """
     rest = [part for part in path.split("/") if part]
     name = rest.pop()
+    folder = path.rpartition("/")[0]
+    if _known is not None and folder in _known:
+        yield Parent(_known[folder], name, path)
+        return
     walk = _Walk(path)
     try:
         while rest:
@@ -99,9 +105,25 @@ def parent_of(path: str) -> Iterator[Parent]:
             else:
                 rest = instead + rest[1:]
                 walk.restart()
+        if _known is not None and len(_known) < _MOST_KNOWN:
+            _known[folder] = os.dup(walk.fd)
         yield Parent(walk.fd, name, path)
     finally:
         os.close(walk.fd)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Enter each folder only once until the end of the block, for many looks in a row; nothing may be written meanwhile,
+    and no other thread may walk. A folder that is exchanged meanwhile is seen as it was at the first look."""
+    global _known  # noqa: PLW0603 (the walks of one check, wherever they are made)
+    _known = {}
+    try:
+        yield
+    finally:
+        for fd in _known.values():
+            os.close(fd)
+        _known = None
 
 
 def look(parent: Parent) -> Optional[os.stat_result]:

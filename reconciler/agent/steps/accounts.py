@@ -129,7 +129,7 @@ class Users(Handler):
         elif walk.kind(home) != "directory":
             changes.append(paths.kind_change(home, "directory"))
         else:
-            changes += self._home_changes(step, home, account)
+            changes += self._home_changes(step, home, account, world)
         return Finding("update", changes) if changes else None
 
     def _account_changes(self, step: Step, account: pwd.struct_passwd) -> List[Change]:
@@ -145,10 +145,12 @@ class Users(Handler):
             changes.append(change("groups", groups, sorted(step["groups"])))
         return changes
 
-    def _home_changes(self, step: Step, home: os.stat_result, account: pwd.struct_passwd) -> List[Change]:
+    def _home_changes(
+        self, step: Step, home: os.stat_result, account: pwd.struct_passwd, world: World
+    ) -> List[Change]:
         rows = (
-            ("home_owner", observe.user_name(home.st_uid), account.pw_name),
-            ("home_group", observe.group_name(home.st_gid), step["home_group"]),
+            ("home_owner", world.user_name(home.st_uid), account.pw_name),
+            ("home_group", world.group_name(home.st_gid), step["home_group"]),
             ("home_mode", walk.mode_text(home), step["home_mode"]),
         )
         return [change(field, now, wanted) for field, now, wanted in rows if now != wanted]

@@ -78,7 +78,7 @@ class Files(_PathHandler):
             if now != step["sha256"]:
                 changes.append(change("sha256", now, step["sha256"]))
                 body = step["sha256"]
-        changes += paths.metadata_changes(step, info)
+        changes += paths.metadata_changes(step, info, world)
         return Finding("update", changes, body=body) if changes else None
 
     def apply(self, step: Step, run: Run) -> None:
@@ -182,7 +182,7 @@ class Directories(_PathHandler):
     ) -> Optional[Finding]:
         if walk.kind(info) != "directory":
             return Finding("update", [paths.kind_change(info, "directory")])
-        changes = paths.metadata_changes(step, info)
+        changes = paths.metadata_changes(step, info, world)
         return Finding("update", changes) if changes else None
 
     def apply(self, step: Step, run: Run) -> None:

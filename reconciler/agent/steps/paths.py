@@ -18,12 +18,12 @@ def owner_of(step: Step) -> atomic.Owner:
     return atomic.Owner(observe.uid_of(step["owner"]), observe.gid_of(step["group"]), int(step["mode"], 8))
 
 
-def metadata_changes(step: Step, info: os.stat_result) -> List[Change]:
+def metadata_changes(step: Step, info: os.stat_result, world: observe.World) -> List[Change]:
     """Differences of owner, group and mode."""
     found = []
     for field, now in (
-        ("owner", observe.user_name(info.st_uid)),
-        ("group", observe.group_name(info.st_gid)),
+        ("owner", world.user_name(info.st_uid)),
+        ("group", world.group_name(info.st_gid)),
         ("mode", walk.mode_text(info)),
     ):
         if now != step[field]:
