@@ -23,11 +23,10 @@ _GONE = (Action.DELETE, Action.FORGET)
 
 @dataclass(frozen=True)
 class NodeState:
-    """One node as it should be: its server, the bundle with real secrets, and the same sections in plan form."""
+    """One node as it should be: its server, and the bundle with real secrets."""
 
     server: Server
     bundle: Bundle
-    masked: Mapping[str, tuple[Step, ...]]
 
 
 @dataclass(frozen=True)
@@ -129,10 +128,8 @@ def identities(plan: Plan) -> Identities:
 def state(
     server: Server, fleet: Fleet, known: Identities, secrets: SecretSource, removals: Iterable[Section] = ()
 ) -> NodeState:
-    """The node's bundle and its plan form. Raises as `reconciler.blueprint.sections`."""
-    bundle = blueprint.bundle(server, fleet, known, secrets, removals=tuple(removals))
-    masked = blueprint.sections(server, fleet, known, blueprint.masked)
-    return NodeState(server, bundle, {section.id: section.steps for section in masked})
+    """The node's bundle. Raises as `reconciler.blueprint.sections`."""
+    return NodeState(server, blueprint.bundle(server, fleet, known, secrets, removals=tuple(removals)))
 
 
 def masked_steps(plan: Plan) -> dict[str, tuple[Step, ...]]:
