@@ -73,5 +73,9 @@ def _states(tx: Tx) -> dict[Key, str]:
     return {
         **{Key(Kind.SERVER, row.name): row.status for row in servers.all(tx)},
         **{Key(Kind.SITE, row.name): row.status for row in sites.all(tx)},
-        **{Key(Kind.DATABASE, row.manifest_name): row.status for row in databases.all(tx)},
+        **{
+            Key(Kind.DATABASE, row.manifest_name): row.status
+            for row in databases.all(tx)
+            if row.status != "retained"
+        },
     }

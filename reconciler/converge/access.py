@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 
 from reconciler.blueprint import SecretSource
-from reconciler.desired.fleet import Key
+from reconciler.desired.fleet import Fleet, Key
 from reconciler.desired.kinds import Kind, Server, SSHKey
 from reconciler.errors import NotEnrolled, StoreFault, UsageFault, WrongKey
 from reconciler.kit.secret import Secret
 from reconciler.nodes import keys
 from reconciler.nodes.target import Target
+from reconciler.record import resources
 from reconciler.store import Tx
 from reconciler.store.queries import databases, servers, ssh_keys
 
@@ -46,21 +47,19 @@ def ensure_key(tx: Tx, manifest: SSHKey) -> None:
         ssh_keys.set_private_key(tx, row.id, pair.private)
 
 
-def passwords(tx: Tx) -> dict[str, Secret]:
-    """The passwords of all databases in use, by manifest name; one that cannot be opened is left out.
-
-    While a database is replaced its manifest has two rows: the newest counts.
-    """
+def passwords(tx: Tx, fleet: Fleet) -> dict[str, Secret]:
+    """The passwords of the fleet's databases, by manifest name; one that cannot be opened is left out."""
     found = {}
-    for row in sorted(databases.all(tx), key=lambda row: row.id):
-        if row.status != "retained":
-            with suppress(WrongKey):
-                found[row.manifest_name] = databases.password_of(tx, row.id)
+    for server in fleet.servers():
+        for manifest in fleet.databases(server.name):
+            if (row := resources.database_row(tx, manifest)) is not None:
+                with suppress(WrongKey):
+                    found[manifest.name] = databases.password_of(tx, row.id)
     return found
 
 
 def every_password(tx: Tx) -> list[Secret]:
-    """Those and the passwords of retained databases: what no output may show."""
+    """The passwords of all databases, retained ones included: what no output may show."""
     found = []
     for row in databases.all(tx):
         with suppress(WrongKey):

@@ -105,10 +105,18 @@ def departures(plan: Plan) -> dict[str, list[Change]]:
     """What moved away and is to be removed where it was, by the name of the server that it leaves."""
     found: dict[str, list[Change]] = {}
     for change in plan.effective:
-        name = change.previous_server
-        if name is not None and change.destroys and server_of(plan, name) is not None:
+        name = left_server(plan, change)
+        if name is not None and server_of(plan, name) is not None:
             found.setdefault(name, []).append(change)
     return found
+
+
+def left_server(plan: Plan, change: Change) -> str | None:
+    """The server on which a change leaves something to remove, by the name that it has now; None when there is none."""
+    if not change.destroys or change.previous_server is None:
+        return None
+    renamed = {c.previous.name: c.key.name for c in plan.changes if c.previous and c.key.kind is Kind.SERVER}
+    return renamed.get(change.previous_server, change.previous_server)
 
 
 def server_of(plan: Plan, name: str) -> Server | None:

@@ -69,7 +69,7 @@ class Executor:
         for change in plan.effective:
             if refused := run.started[change.key].refused:
                 run.tell(change.key, change.action.value, Verdict("failed", refused))
-        run.passwords = await self._store.aread(access.passwords)
+        run.passwords = await self._store.aread(lambda tx: access.passwords(tx, assemble.after(plan)))
         run.redact = Redactor(await self._store.aread(access.every_password))
         await self._each(self._node(run, work[name]) for name in work)
         # a move is done where it arrives before anything is taken away where it was
@@ -124,9 +124,8 @@ class Executor:
         worst = next((one for one in found if one.state != "succeeded"), found[0])
         failure = "" if worst.state == "succeeded" else run.redact(worst.message)
         left = [step for change in moved for step in run.left(change)]
-        own = run.masked.get(str(key), ())
         await self._store.awrite(
-            lambda tx: record.end_clearing(tx, key, started.id, run.cause, left, own, failure)
+            lambda tx: record.end_clearing(tx, key, started.id, run.cause, left, failure)
         )
         run.tell(key, "clear", worst, started.id)
 

@@ -62,7 +62,7 @@ class Observer:
         """Ask every recorded server (of `only`) at once. What is suspended, or failed last time, is not compared."""
         fleet = assemble.of_record(recorded)
         known = {key: resource.identity for key, resource in recorded.resources.items()}
-        passwords = await self._store.aread(access.passwords)
+        passwords = await self._store.aread(lambda tx: access.passwords(tx, fleet))
         redact = Redactor(list(passwords.values()))
         result = Observation()
 

@@ -59,9 +59,8 @@ def succeed(tx: Tx, run: Run, key: Key, change: Change | None, message: str) -> 
         record.note(tx, change, deployment, run.cause, message)
         return
     record.succeed(tx, change, deployment, run.steps(change), run.cause, message)
-    if change.previous_server is not None and change.destroys:
-        left = Key(Kind.SERVER, change.previous_server)
-        record.moved_away(tx, left, run.left(change), run.cause)
+    if (left := assemble.left_server(run.plan, change)) is not None:
+        record.moved_away(tx, Key(Kind.SERVER, left), run.left(change), run.cause)
 
 
 def fail(tx: Tx, run: Run, key: Key, change: Change | None, found: Verdict) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.blueprint.model import Step
 from reconciler.desired.fleet import Key
-from reconciler.desired.kinds import Database, Kind, Server, Site
+from reconciler.desired.kinds import Database, Kind, Resource, Server, Site
 from reconciler.errors import Conflict
 from reconciler.kit.canonical import Json
 from reconciler.plan.manifests import parse
@@ -81,22 +81,16 @@ def begin_clearing(tx: Tx, server: Key, cause: Cause, apply_id: str) -> Started:
 
 
 def end_clearing(
-    tx: Tx,
-    server: Key,
-    deployment: str,
-    cause: Cause,
-    left: Sequence[Step],
-    own: Sequence[Step],
-    failure: str,
+    tx: Tx, server: Key, deployment: str, cause: Cause, left: Sequence[Step], failure: str
 ) -> None:
-    """Record how that ended. `left` is what was to go but for the server's `own` steps; `failure` is empty when it went.
+    """Record how that ended. `left` is what was to go; `failure` is empty when it went.
 
     A server that had failed for another reason stays so.
     """
     if failure:
         conditions.fail(tx, server, cause.commit, failure, stalled=False)
     else:
-        inventory.cleared(tx, server.name, left, own)
+        inventory.cleared(tx, server.name, left)
         ready = condition_rows.get(tx, server.kind.value, server.name, "Ready")
         if ready is not None and ready.status == "Unknown":
             conditions.succeed(tx, server, cause.commit, "what moved away is removed")
@@ -108,15 +102,20 @@ def _prepare(tx: Tx, change: Change, steps: Sequence[Step], cause: Cause) -> Non
         resources.rename(tx, change.key.kind, change.previous.name, change.key.name)
         inventory.rename(tx, change.key.kind, change.previous.name, change.key.name)
         condition_rows.rename(tx, change.key.kind.value, change.previous.name, change.key.name)
-    manifest = parse(change.key.kind, change.after) if change.after else None
+    manifest = _parsed(change.key, change.after)
     # A database's row comes before its node: the password must be safe here first. The row of anything else that
     # exists changes only when the node has followed.
     new = change.action is Action.CREATE
-    if manifest is not None and (new or (change.action is Action.REPLACE and isinstance(manifest, Database))):
+    replaced = change.action is Action.REPLACE and isinstance(manifest, Database)
+    if manifest is not None and (new or replaced):
         resources.put(tx, manifest, change.identity)
     if change.server is not None:
         resources.reserve(tx, change.server, change.identity)
-    if change.after is not None and change.action is not Action.FORGET:
+    # A replaced database is no part of the record of the one before: what it finds may be older than this attempt.
+    if change.previous_server is not None and change.server is not None and not replaced:
+        # until it has arrived, the server that it comes to answers for what is begun there
+        inventory.leave_behind(tx, change.server, steps)
+    elif change.after is not None and change.action is not Action.FORGET and not replaced:
         inventory.put_attempt(tx, change, steps, cause.commit)
     if isinstance(manifest, Server):
         software.begin(tx, manifest)
@@ -164,14 +163,17 @@ def succeed(
     if change.action in (Action.DELETE, Action.FORGET):
         inventory_rows.forget(tx, key.kind.value, key.name)
         condition_rows.forget(tx, key.kind.value, key.name)
-        resources.remove(tx, key, retained=change.action is Action.FORGET)
+        resources.remove(tx, key, _parsed(change.key, change.before), retained=change.action is Action.FORGET)
     else:
-        manifest = parse(key.kind, change.after) if change.after else None
+        manifest = _parsed(key, change.after)
         if manifest is not None:
             resources.put(tx, manifest, change.identity)
-        if isinstance(manifest, Database) and change.action is Action.REPLACE:
-            resources.retire(tx, manifest, retained=change.retained)
+        if isinstance(manifest, Database):
+            before = _parsed(key, change.before) if change.destroys else None
+            resources.keep_only(tx, key.name, manifest, before)
         inventory.put(tx, change, steps, cause.commit)
+        if change.previous_server is not None and change.server is not None:
+            inventory.cleared(tx, change.server, steps)
         suspended = isinstance(manifest, Site) and manifest.spec.state == "suspended"
         resources.set_state(tx, key, "ready", suspended=suspended)
         if isinstance(manifest, Server):
@@ -192,11 +194,13 @@ def note(tx: Tx, change: Change, deployment: str, cause: Cause, message: str) ->
 def fail(tx: Tx, change: Change, deployment: str, cause: Cause, message: str, *, stalled: bool) -> None:
     """The attempt failed: say so on the deployment, the row and the conditions; the next plan tries again."""
     key = change.key
-    resources.set_state(tx, key, "error")
-    before = parse(key.kind, change.before) if change.before else None
+    before = _parsed(key, change.before)
     if before is not None:
         resources.take_back(tx, key, before)
-    manifest = parse(key.kind, change.after) if change.after else None
+    if isinstance(before, Database) and change.action is Action.REPLACE:
+        resources.keep_only(tx, key.name, before)
+    resources.set_state(tx, key, "error")
+    manifest = _parsed(key, change.after)
     if isinstance(manifest, Server):
         software.finish(tx, manifest, ok=False)
     if inventory_rows.get(tx, key.kind.value, key.name) is not None:
@@ -228,6 +232,10 @@ def _end(tx: Tx, key: Key, deployment: str, message: str, *, ok: bool) -> None:
         message=message,
         deployment_id=deployment,
     )
+
+
+def _parsed(key: Key, manifest: Mapping[str, Json] | None) -> Resource | None:
+    return parse(key.kind, manifest) if manifest else None
 
 
 def steps_of(value: Sequence[dict[str, Json]]) -> tuple[Step, ...]:

@@ -106,9 +106,10 @@ def rename(tx: Tx, kind: Kind, old: str, new: str) -> None:
 
 
 def leave_behind(tx: Tx, server: str, steps: Sequence[Step]) -> None:
-    """Make a server answer for what a resource that moved away left on its node, until it is removed there.
+    """Make a server answer for what another resource has on its node and no record of its own tells.
 
-    The steps join the server's own, which want none of them: every plan undoes them until that has been done.
+    That is what it left when it moved away, and what it may have got already while it is moving here. The steps join
+    the server's own, which want none of them: every plan undoes what no resource wants, until that has been done.
     """
     entry = inventory.get(tx, Kind.SERVER.value, server)
     if entry is not None:
@@ -117,11 +118,11 @@ def leave_behind(tx: Tx, server: str, steps: Sequence[Step]) -> None:
         _rewrite(tx, entry, steps=[*entry.steps, *left])
 
 
-def cleared(tx: Tx, server: str, left: Iterable[Step], own: Iterable[Step]) -> None:
-    """What others `left` on a server's node is removed there; its `own` steps stay."""
+def cleared(tx: Tx, server: str, left: Iterable[Step]) -> None:
+    """A server does not answer for these steps of others any more: they are undone, or their resource has arrived."""
     entry = inventory.get(tx, Kind.SERVER.value, server)
     if entry is not None:
-        gone = {step.key for step in left} - {step.key for step in own}
+        gone = {step.key for step in left}
         _rewrite(tx, entry, steps=[step for step in entry.steps if step["key"] not in gone])
 
 

@@ -90,33 +90,40 @@ def _put_database(tx: Tx, manifest: Database) -> None:
         type=spec.engine,
         site_id=site.id if site else None,
     )
-    current = databases.get(tx, manifest.name)
-    if current is None or _same(current, fields):
-        databases.upsert(tx, manifest.name, fields)
-        return
-    # another database under the same manifest: a login that both use keeps its password
-    login = (current.server_id, current.type, current.username)
-    shared = login == (fields.server_id, fields.type, fields.username)
-    databases.upsert(tx, manifest.name, fields, databases.password_of(tx, current.id) if shared else None)
+    # a replacement that keeps its login keeps that login's password; one that was retained has its own
+    shared = [
+        row
+        for row in databases.all(tx, server_id=fields.server_id)
+        if row.manifest_name == manifest.name
+        and row.status != "retained"
+        and (row.type, row.username) == (fields.type, fields.username)
+    ]
+    databases.upsert(tx, manifest.name, fields, databases.password_of(tx, shared[0].id) if shared else None)
 
 
-def _same(row: databases.Database, fields: DatabaseFields) -> bool:
-    return (row.server_id, row.type, row.name) == (fields.server_id, fields.type, fields.name)
+def database_row(tx: Tx, manifest: Database) -> databases.Database | None:
+    """The row of the very database that a manifest describes, by server, engine and name."""
+    spec = manifest.spec
+    server = servers.get(tx, spec.server)
+    found = databases.all(tx, server_id=server.id) if server is not None else []
+    return next((row for row in found if (row.type, row.name) == (spec.engine, spec.name)), None)
 
 
-def retire(tx: Tx, manifest: Database, *, retained: bool) -> None:
-    """After a replacement: the rows that the manifest had before are retained or removed."""
-    current = databases.get(tx, manifest.name)
+def keep_only(tx: Tx, name: str, keep: Resource | None, drop: Resource | None = None) -> None:
+    """Of the rows under a Database's manifest name only that of `keep` stays in use.
+
+    There are several while a database is replaced, and after a replacement broke off. That of `drop` is removed, any
+    other retained: what a node may still have keeps its password.
+    """
+    kept = database_row(tx, keep) if isinstance(keep, Database) else None
+    dropped = database_row(tx, drop) if isinstance(drop, Database) else None
     for row in databases.all(tx):
-        if row.manifest_name == manifest.name and row.status != "retained" and row != current:
-            _drop(tx, row, retained=retained)
-
-
-def _drop(tx: Tx, row: databases.Database, *, retained: bool) -> None:
-    if retained:
-        databases.set_status(tx, row.id, "retained")
-    else:
-        databases.delete(tx, row.id)
+        if row.manifest_name != name or row.status == "retained" or (kept and row.id == kept.id):
+            continue
+        if dropped is not None and row.id == dropped.id:
+            databases.delete(tx, row.id)
+        else:
+            databases.set_status(tx, row.id, "retained")
 
 
 def _put_record(tx: Tx, manifest: SSHKey | User) -> None:
@@ -151,7 +158,7 @@ def set_state(tx: Tx, key: Key, state: State, *, suspended: bool = False) -> Non
             pass
 
 
-def remove(tx: Tx, key: Key, *, retained: bool) -> None:
+def remove(tx: Tx, key: Key, before: Resource | None, *, retained: bool) -> None:
     """Remove the row of a resource that is gone; a retained database keeps its row, marked so."""
     match key.kind:
         case Kind.SERVER:
@@ -161,8 +168,7 @@ def remove(tx: Tx, key: Key, *, retained: bool) -> None:
             if site := sites.get(tx, key.name):
                 sites.delete(tx, site.id)
         case Kind.DATABASE:
-            if database := databases.get(tx, key.name):
-                _drop(tx, database, retained=retained)
+            keep_only(tx, key.name, None, None if retained else before)
         case Kind.SSH_KEY:
             if ssh_key := ssh_keys.get(tx, key.name):
                 ssh_keys.delete(tx, ssh_key.id)
@@ -180,8 +186,9 @@ def rename(tx: Tx, kind: Kind, old: str, new: str) -> None:
             if site := sites.get(tx, old):
                 sites.rename(tx, site.id, new)
         case Kind.DATABASE:
-            if database := databases.get(tx, old):
-                databases.rename(tx, database.id, new)
+            for row in databases.all(tx):
+                if row.manifest_name == old and row.status != "retained":
+                    databases.rename(tx, row.id, new)
         case Kind.SSH_KEY:
             if ssh_key := ssh_keys.get(tx, old):
                 ssh_keys.rename(tx, ssh_key.id, new)
