@@ -10,15 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import fleet
-from bench.floor import Floor, files
+from bench.floor import Floor, files, services
 from lab import Lab, Node
 from reconciler.app import fleets, planning
 from reconciler.app.settings import Settings
+from reconciler.blueprint.model import Bundle
 from reconciler.converge import access, assemble
 from reconciler.converge.executor import Executor
 from reconciler.converge.observer import Observer
@@ -76,7 +77,7 @@ class Bench:
         recorded = self.store.read(inventory.recorded)
         whole = assemble.of_record(recorded)
         known = {key: resource.identity for key, resource in recorded.resources.items()}
-        secrets = access.source(self.store.read(access.passwords))
+        secrets = access.source(self.store.read(lambda tx: access.passwords(tx, whole)))
         bundles = {
             name: assemble.state(server, whole, known, secrets).bundle for name, server in state.items()
         }
@@ -84,8 +85,9 @@ class Bench:
         start = time.perf_counter()
         await self.floor.write_fresh(contents, self.sites)
         rows.insert(0, Row("floor: users and the same files written, fresh", [time.perf_counter() - start]))
-        rows[1].floor = rows[0].what
         await self.floor.open()
+        rows.insert(1, await self._started(bundles, rows[0].median))
+        rows[2].floor = rows[1].what
         rows += [
             Row("floor: true, kept", await repeat(self.runs, self.floor.true_kept)),
             Row("floor: true, fresh", await repeat(self.runs, self.floor.true_fresh)),
@@ -100,6 +102,13 @@ class Bench:
         ]
         await self.floor.close()
         return rows + await self._unchanged()
+
+    async def _started(self, bundles: Mapping[str, Bundle], written: float) -> Row:
+        units = {name: services(bundle) for name, bundle in bundles.items()}
+        await self.floor.stop(units)
+        start = time.perf_counter()
+        await self.floor.start(units)
+        return Row("floor: the same, and units started", [written + time.perf_counter() - start])
 
     async def _first(self) -> Row:
         async with Pool() as pool:
@@ -145,7 +154,10 @@ class Bench:
             **os.environ,
             "RECONCILER_STATE": str(self.settings.state),
             "RECONCILER_FLEET": str(self.settings.fleet),
+            # an installed program is compiled
+            "PYTHONPYCACHEPREFIX": str(self.settings.state / "compiled"),
         }
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         done = await asyncio.create_subprocess_exec(
             PROGRAM, "apply", "--yes", env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )

@@ -24,6 +24,16 @@ def files(bundle: Bundle) -> dict[str, bytes]:
     }
 
 
+def services(bundle: Bundle) -> list[str]:
+    """The units of the sites that a bundle starts."""
+    return [
+        step.target
+        for section in bundle.sections
+        for step in section.steps
+        if step.type == "unit" and section.id.startswith("Site/")
+    ]
+
+
 class Floor:
     """Root logins to the same nodes, without the agent."""
 
@@ -71,7 +81,7 @@ class Floor:
     async def write_fresh(self, contents: Mapping[str, Mapping[str, bytes]], users: int) -> None:
         """Over new connections, one exec a node that makes as many users and writes the same files below a scratch folder.
 
-        It starts no unit and reloads nothing, which a real converge must do as well.
+        It starts no unit and reloads nothing, which a real converge must do as well: see `start`.
         """
 
         async def one(target: Target) -> None:
@@ -80,6 +90,21 @@ class Floor:
                 await self._checked(connection, script, _tar(contents[target.server]))
 
         await asyncio.gather(*(one(target) for target in self._targets))
+
+    async def stop(self, units: Mapping[str, Iterable[str]]) -> None:
+        """Stop and disable units, over the kept connections."""
+        await self._on_each(units, "systemctl -q disable --now {}")
+
+    async def start(self, units: Mapping[str, Iterable[str]]) -> None:
+        """What a script does once files are in place: enable and start units, test and reload the web server, and
+        restart the database server for its new settings."""
+        script = "systemctl -q enable --now {} && nginx -q -t && systemctl reload nginx && systemctl restart mariadb"
+        await self._on_each(units, script)
+
+    async def _on_each(self, units: Mapping[str, Iterable[str]], script: str) -> None:
+        await asyncio.gather(
+            *(self._checked(c, script.format(" ".join(units[name])), b"") for name, c in self._open.items())
+        )
 
     @staticmethod
     async def _checked(connection: Connection, command: str, stdin: bytes) -> None:
