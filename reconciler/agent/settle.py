@@ -199,7 +199,7 @@ class Settler:
             state = units.state_of(unit)
         except StepFault as fault:
             return str(fault)
-        if state.active == "failed" and unit in self.context.wanted:
+        if state.active == "failed" and self._is_wanted(unit):
             units.control("reset-failed", unit)
             message = units.control("start", unit)
         elif not state.is_active():
@@ -210,3 +210,9 @@ class Settler:
             message = "{} did not stay up; it last said: {}".format(unit, units.last_words(unit))
         self._event(action, unit=unit, ok=not message, message=message or None)
         return message
+
+    def _is_wanted(self, unit: str) -> bool:
+        """True when a unit is to run; one whose own section was put back is as it was before."""
+        out = (state for state in self.states.values() if state.state in ("failed", "skipped"))
+        back = any(step["key"] == "unit:" + unit for state in out for step in state.section.steps)
+        return unit in self.context.wanted and not back

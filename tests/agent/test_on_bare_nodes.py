@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from lab import Node
 
 from .building import bundle, directory, file, gone, package, section, symlink, unit, user
-from .on_nodes import family, install, manager, messages, talk
+from .on_nodes import PROGRAM, family, install, manager, messages, talk
 from .talking import Refused, ulid
 
 
@@ -198,6 +199,47 @@ def test_a_unit_that_does_not_start_fails_with_its_last_words(node: Node) -> Non
         node.run("test -e /etc/panel || test -e /etc/systemd/system/panel-x.service", check=False).returncode
         == 1
     )
+
+
+COMPARE = f"""
+import sys
+sys.path.insert(0, {PROGRAM!r})
+from panel_agent import observe, systemd_bus
+wanted = ["LoadState", "ActiveState", "SubState", "UnitFileState"]
+names = ["-.mount", "no-such.service", "system.slice", "getty@tty1.service", *sys.argv[1:]] * 20
+told = {{name: observe.UnitState(*values) for name, values in zip(names, systemd_bus.properties(names, wanted))}}
+shown = observe._show_by_program(list(dict.fromkeys(names)), wanted)
+print(told == shown, shown["no-such.service"].load, shown[sys.argv[1]].active, shown[sys.argv[1]].file_state)
+"""
+
+
+def test_systemd_says_over_its_socket_what_systemctl_says(node: Node) -> None:
+    unit_name = {"el": "sshd.service", "debian": "ssh.service"}[family(node)]
+    said = node.output(f"python3 -I -S -c {shlex.quote(COMPARE)} {unit_name}")
+    assert said == "True not-found active enabled"
+
+
+def test_one_of_many_units_does_not_start_and_the_others_run(node: Node) -> None:
+    broken = b"[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo the port is taken >&2; exit 3'\n"
+    made = [
+        section(f"Site/{name}", *service(b"good\n", body=body, name=f"panel-{name}.service")[2:])
+        for name, body in (("a", SERVICE), ("b", broken), ("c", SERVICE))
+    ]
+    base = section("Server/web1", *service(b"good\n")[:2])
+    with talk(node) as agent:
+        outcome = agent.apply(
+            1, bundle(base, *made, package_manager=manager(node)), b"good\n", SERVICE, broken
+        )
+        states = {name: part["state"] for name, part in outcome["sections"].items()}
+        assert states == {
+            "Server/web1": "succeeded",
+            "Site/a": "succeeded",
+            "Site/b": "failed",
+            "Site/c": "succeeded",
+        }
+        assert "the port is taken" in messages(outcome)
+    assert node.output("systemctl is-active panel-a panel-c") == "active\nactive"
+    assert node.output("systemctl show -P LoadState panel-b") == "not-found"
 
 
 def test_a_power_cut_in_a_package_transaction_is_settled_by_applying_again(node: Node) -> None:
