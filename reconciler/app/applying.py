@@ -25,6 +25,7 @@ from reconciler.plan.model import Plan
 from reconciler.plan.recorded import Recorded
 from reconciler.record import conditions, inventory
 from reconciler.store import Store, Tx
+from reconciler.store.queries import revisions
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def apply(settings: Settings, store: Store, demand: Demand, progress: Progress) 
             plan = runner.run(_prepare(settings, store, demand, pool, progress))
             guard(plan, demand.approved)
             if not plan.effective and not plan.drift:
+                store.write(lambda tx: _note_revision(tx, plan))
                 return Applied(plan)
             if not demand.confirm(plan):
                 return Applied(plan, confirmed=False)
@@ -94,6 +96,14 @@ async def _plan(settings: Settings, store: Store, demand: Demand, pool: Pool, pr
         await store.awrite(lambda tx: note_observation(tx, recorded, observed))
         seen = observed
     return planning.of(revision, recorded, seen) if revision else planning.repairs(recorded, seen)
+
+
+def _note_revision(tx: Tx, plan: Plan) -> None:
+    """A commit that changes nothing is applied by that."""
+    if plan.head_commit not in ("", plan.base_commit) and not errored(plan) and not plan.unreachable:
+        author = {"author_name": plan.author_name, "author_email": plan.author_email}
+        revisions.accept(tx, commit=plan.head_commit, message="", **author)
+        revisions.set_status(tx, plan.head_commit, "applied")
 
 
 def guard(plan: Plan, approved: frozenset[str]) -> None:

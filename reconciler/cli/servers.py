@@ -177,3 +177,29 @@ def listing(state: Path, output: str, *, no_color: bool) -> None:
         ],
         no_color=no_color,
     )
+
+
+@command.command(name="forget")
+@click.argument("server")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@options.state
+def forget(server: str, *, yes: bool, state: Path) -> int:
+    """Give SERVER up, whose node is gone for good: remove it and what is on it from the record.
+
+    The node is not touched. The passwords of its databases go with the record. What the manifests still declare there
+    is created anew by the next apply.
+    """
+    from reconciler.app import forgetting  # noqa: PLC0415 - help and completion stay fast
+    from reconciler.app.settings import Settings  # noqa: PLC0415
+    from reconciler.store import open_state  # noqa: PLC0415
+
+    def confirm(addresses: Sequence[str]) -> bool:
+        click.echo("No longer managed: " + (", ".join(addresses) or f"Server/{server}"))
+        return yes or click.confirm("Forget them, with the passwords of the databases?")
+
+    with open_state(state.absolute()) as store:
+        gone = forgetting.forget(Settings(state.absolute(), Path()), store, server, confirm)
+    click.echo(
+        "Nothing was changed." if gone is None else f"{server} is forgotten. Its node was not touched."
+    )
+    return 1 if gone is None else 0

@@ -200,7 +200,8 @@ def _without(run: Run, change: Change) -> Verdict:
     if change.key.kind is Kind.SERVER and change.action is Action.FORGET:
         there = {c.key for c in run.plan.changes if change.key.name in (c.server, c.previous_server)}
         if any(run.failed(key) for key in there):
-            return Verdict("skipped", f"{change.address} is kept until what is on it could be removed")
+            hint = f"if its node is gone for good: reconciler servers forget {change.key.name}"
+            return Verdict("skipped", f"{change.address} is kept until what is on it could be removed", hint)
     return Verdict("succeeded", "recorded")
 
 

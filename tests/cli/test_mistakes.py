@@ -14,7 +14,14 @@ from reconciler.store.state import DATABASE
 
 
 def test_without_a_state_directory_the_way_to_one_is_told(stage: Stage, tmp_path: Path) -> None:
-    for words in (("plan",), ("apply", "--yes"), ("status",), ("drift",), ("deployments",), ("servers", "list")):
+    for words in (
+        ("plan",),
+        ("apply", "--yes"),
+        ("status",),
+        ("drift",),
+        ("deployments",),
+        ("servers", "list"),
+    ):
         said = stage.run(*words, "--state", str(tmp_path / "none"), code=1)
         assert "there is no state directory" in said.err
         assert "reconciler init" in said.err
@@ -109,7 +116,9 @@ def test_an_unwritable_state_directory_is_named_before_anything_happens(stage: S
     if os.geteuid() != 0:
         pytest.skip("needs root: a mount of its own")
     state = stage.state
-    command = f"mount --bind {state} {state} && mount -o remount,ro,bind {state} && exec {PROGRAM} apply --yes"
+    command = (
+        f"mount --bind {state} {state} && mount -o remount,ro,bind {state} && exec {PROGRAM} apply --yes"
+    )
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", command],
         env=stage.environment(),

@@ -19,7 +19,7 @@ from reconciler.cli.main import _VERBS, program
 VERBS = [
     *[(verb,) for verb in _VERBS],
     ("deployments", "show"),
-    *[("servers", word) for word in ("add-key", "enroll", "setup-script", "list")],
+    *[("servers", word) for word in ("add-key", "enroll", "setup-script", "list", "forget")],
 ]
 ESCAPE = "\x1b["
 
@@ -150,7 +150,9 @@ def test_a_server_that_is_not_enrolled_is_told_how_to_be(stage: Stage) -> None:
     assert status["User/ada"]["ready"] == "True"
     assert status["Site/shop"]["state"] == "error"
     assert stage.condition("Site/shop", "Stalled") == "True/NeedsAttention"
-    assert stage.planned() == dict.fromkeys(("Server/web1", "Database/shop", "Site/shop"), ["update"])
+    assert stage.planned() == {
+        address: ["update"] for address in ("Server/web1", "Database/shop", "Site/shop")
+    }
 
 
 def test_a_plan_of_two_commits_needs_no_state_no_database_and_no_ssh(stage: Stage, tmp_path: Path) -> None:
@@ -190,7 +192,12 @@ def test_a_reader_that_goes_away_is_no_accident(stage: Stage, words: tuple[str, 
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [PROGRAM, *words], env=stage.environment(), stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        [PROGRAM, *words],
+        env=stage.environment(),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     os.close(writer)
     assert done.returncode in (0, 1)
@@ -231,7 +238,7 @@ def test_an_apply_whose_plan_nobody_reads_changes_nothing(stage: Stage) -> None:
 def test_completion_works_in_bash(stage: Stage) -> None:
     script = stage.run("completion", "bash").out
     commands = (
-        'COMP_WORDS=(reconciler dep); COMP_CWORD=1; _reconciler_completion reconciler dep reconciler; '
+        "COMP_WORDS=(reconciler dep); COMP_CWORD=1; _reconciler_completion reconciler dep reconciler; "
         'echo "${COMPREPLY[@]}"; '
         "COMPREPLY=(); COMP_WORDS=(reconciler plan --det); COMP_CWORD=2; _reconciler_completion reconciler --det plan; "
         'echo "${COMPREPLY[@]}"'
@@ -254,14 +261,13 @@ def test_completion_works_in_bash(stage: Stage) -> None:
 
 def test_ctrl_c_at_the_question_changes_nothing(stage: Stage) -> None:
     parent, child = pty.openpty()
+    # setsid --ctty makes the terminal the program's own, so that typing Ctrl-C there means it
     running = subprocess.Popen(
-        [PROGRAM, "apply", "--no-refresh"],
+        ["setsid", "--ctty", "--wait", PROGRAM, "apply", "--no-refresh"],
         env={**stage.environment(), "TERM": "dumb"},
         stdin=child,
         stdout=child,
         stderr=child,
-        start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
     )
     os.close(child)
     said = b""

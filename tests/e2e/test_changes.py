@@ -34,7 +34,7 @@ def test_only_what_a_commit_changes_is_touched(stage: Stage) -> None:
 
     after = {address: found["lastDeployment"] for address, found in stage.status().items()}
     assert {address for address in after if after[address] != before[address]} == {"Site/loud"}
-    assert "= 320M" in node.read("/etc/panel/fpm/loud.conf")
+    assert "320M" in node.read("/etc/panel/fpm/loud.conf")
     assert node.output("systemctl show -P MainPID panel-fpm-quiet.service") == pid
     assert stage.status()["Site/loud"]["revision"] == commit
     stage.in_sync()

@@ -45,7 +45,9 @@ def test_what_was_broken_by_hand_is_shown_and_put_back(stage: Stage, server: str
     assert {item["step"] for item in shown["drift"]} == wanted
     assert {item["server"] for item in shown["drift"]} == {server}
     said = stage.run("drift", "--detailed-exitcode", code=2).out
-    assert "applied /usr/sbin/nologin, now /bin/bash" in said or "applied /sbin/nologin, now /bin/bash" in said
+    assert (
+        "applied /usr/sbin/nologin, now /bin/bash" in said or "applied /sbin/nologin, now /bin/bash" in said
+    )
     assert stage.condition(f"Site/{site}", "Drifted") == "True/NodeDiffers"
     assert stage.run("plan", "--refresh", "--detailed-exitcode", code=2).out.count("changed outside") == 1
 

@@ -21,7 +21,7 @@ from reconciler.store import open_state
 
 from .harness import Stage, fetch, wait_for
 
-SLOW = "#!/bin/sh\nsleep 5\nexec /usr/sbin/useradd.real \"$@\"\n"
+SLOW = '#!/bin/sh\nsleep 5\nexec /usr/sbin/useradd.real "$@"\n'
 
 
 @contextmanager
@@ -58,24 +58,28 @@ def _clean(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def key_refused(node: Node) -> Iterator[None]:
-    node.run("mv /var/lib/panel-login/.ssh/authorized_keys /root/kept 2>/dev/null || mv ~panel/.ssh/authorized_keys /root/kept")
-    home = node.output("getent passwd panel | cut -d: -f6")
+    keys = node.output("getent passwd panel | cut -d: -f6") + "/.ssh/authorized_keys"
+    node.run(f"mv {keys} /root/kept")
     try:
         yield
     finally:
-        node.run(f"mv /root/kept {home}/.ssh/authorized_keys")
+        node.run(f"mv /root/kept {keys}")
 
 
 @contextmanager
 def other_host_key(node: Node) -> Iterator[None]:
     place = "/etc/ssh/ssh_host_ed25519_key"
-    node.run(f"mkdir /root/old && mv {place} {place}.pub /root/old && ssh-keygen -q -t ed25519 -N '' -f {place}")
+    node.run(
+        f"mkdir /root/old && mv {place} {place}.pub /root/old && ssh-keygen -q -t ed25519 -N '' -f {place}"
+    )
     node.run("systemctl restart sshd || systemctl restart ssh")
     node.wait_ssh()
     try:
         yield
     finally:
-        node.run(f"mv -f /root/old/* /etc/ssh/ && rmdir /root/old && (systemctl restart sshd || systemctl restart ssh)")
+        node.run(
+            "mv -f /root/old/* /etc/ssh/ && rmdir /root/old && (systemctl restart sshd || systemctl restart ssh)"
+        )
         node.wait_ssh()
 
 
@@ -104,12 +108,44 @@ def test_a_node_that_cannot_be_worked_with_stops_only_its_own(stage: Stage, what
         assert status[f"Site/{near}"]["state"] == "error"
         assert status[f"Site/{far}"]["state"] == "active"
         assert stage.deployments(f"Site/{near}")[0]["status"] == "failed"
-        assert stage.row("server_logs", level="error", message=str(stage.deployments(f"Site/{near}")[0]["reason"]))
+        assert stage.row(
+            "server_logs", level="error", message=str(stage.deployments(f"Site/{near}")[0]["reason"])
+        )
         nothing_runs(stage)
     assert fetch(stage.nodes["deb"], f"{far}.test")[0] == 200
     stage.apply()
     assert fetch(stage.nodes["el"], f"{near}.test")[0] == 200
     assert stage.status()[f"Site/{near}"]["state"] == "active"
+
+
+def test_a_server_whose_node_is_gone_for_good_is_given_up(stage: Stage) -> None:
+    node = stage.nodes["deb"]
+    stage.site("stranded", "deb")
+    stage.fleet.commit()
+    stage.apply()
+    kept = {path: path.read_bytes() for path in stage.fleet.folder.glob("*.yaml")}
+    with faults.refused_port(node):
+        for address, found in stage.status().items():
+            if found["server"] == "deb":
+                stage.fleet.drop(*address.split("/"))
+        stage.fleet.commit()
+        approved = ("--approve", "server-with-sites", "--approve", "mass-deletion")
+        done = stage.apply(*approved, code=1)
+        assert (
+            "Error: Server/deb skipped: Server/deb is kept until what is on it could be removed" in done.out
+        )
+        assert "reconciler servers forget deb" in done.out
+        said = stage.run("servers", "forget", "deb", "--yes")
+        assert "Site/stranded" in said.out
+        assert "Its node was not touched." in said.out
+        stage.in_sync()
+    assert fetch(node, "stranded.test")[0] == 200
+
+    for path, content in kept.items():
+        path.write_bytes(content)
+    stage.fleet.drop("Site", "stranded")
+    stage.enroll("deb", node)
+    stage.apply()
 
 
 def test_a_node_of_another_system_is_not_touched(stage: Stage) -> None:

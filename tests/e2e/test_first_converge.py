@@ -30,9 +30,17 @@ def test_one_apply_leads_from_a_bare_server_to_served_pages(lab: Lab, tmp_path: 
         stage.database("shop", "fresh", site="shop", engine=engine)
         commit = stage.fleet.commit()
         assert stage.status() == {}
-        assert stage.planned() == dict.fromkeys(
-            ("User/ada", "SSHKey/fleet", "Server/fresh", "Database/shop", "Site/plain", "Site/shop"), ["create"]
-        )
+        assert stage.planned() == {
+            address: ["create"]
+            for address in (
+                "User/ada",
+                "SSHKey/fleet",
+                "Server/fresh",
+                "Database/shop",
+                "Site/plain",
+                "Site/shop",
+            )
+        }
         done = stage.apply()
         assert "Resources: 6 added, 0 changed, 0 destroyed." in done.out
         told = [line for line in done.out.splitlines() if "Creation complete" in line]
@@ -41,18 +49,27 @@ def test_one_apply_leads_from_a_bare_server_to_served_pages(lab: Lab, tmp_path: 
         user = stage.user("shop")
         public = "public_html" + (f"/{folder}" if folder else "")
         modes = node.output(f"cd /home/{user} && stat -c '%a %U %G %n' public_html storage .env").splitlines()
-        assert modes == [f"755 {user} {user} public_html", f"755 {user} {user} storage", f"600 {user} {user} .env"]
+        assert modes == [
+            f"755 {user} {user} public_html",
+            f"755 {user} {user} storage",
+            f"600 {user} {user} .env",
+        ]
         assert node.output(f"getent passwd {user} | cut -d: -f6,7") in (
             f"/home/{user}:/sbin/nologin",
             f"/home/{user}:/usr/sbin/nologin",
         )
         assert node.output("systemctl show -P User panel-fpm-shop.service") == user
-        assert node.output("systemctl is-active panel-fpm-shop.service panel-fpm-plain.service nginx").split() == [
-            "active"
-        ] * 3
+        assert (
+            node.output("systemctl is-active panel-fpm-shop.service panel-fpm-plain.service nginx").split()
+            == ["active"] * 3
+        )
         upload(node, user, PAGE, public)
         status, page = fetch(node, "shop.test")
-        assert (status, f"as {user}" in page, f"visit 1 in {'mysql' if engine == 'mariadb' else 'pgsql'}" in page) == (
+        assert (
+            status,
+            f"as {user}" in page,
+            f"visit 1 in {'mysql' if engine == 'mariadb' else 'pgsql'}" in page,
+        ) == (
             200,
             True,
             True,
