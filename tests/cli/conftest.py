@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from e2e.harness import Fleet, Stage
+
+from tests.e2e.harness import Fleet, Stage
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from e2e.harness import PROGRAM, Fleet, Stage
 
 from reconciler.secrets import keyring
 from reconciler.store.state import DATABASE
+from tests.e2e.harness import PROGRAM, Fleet, Stage
 
 
 def test_without_a_state_directory_the_way_to_one_is_told(stage: Stage, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from e2e.harness import PROGRAM, Stage, wait_for
 
 from reconciler.cli.main import _VERBS, program
+from tests.e2e.harness import PROGRAM, Stage, wait_for
 
 VERBS = [
     *[(verb,) for verb in _VERBS],

@@ -218,13 +218,13 @@ class Stage:
         identity = str(node.lab.key.private)
         self.run("servers", "enroll", name, "--identity", identity, "--accept-host-key")
 
-    def site(self, name: str, server: str, /, **more: object) -> None:
+    def site(self, name: str, server: str, /, **more: Any) -> None:
         """Declare a site on a server."""
         self.fleet.put(
             "Site", name, **{"server": server, "domain": f"{name}.test", "phpVersion": "8.2", **more}
         )
 
-    def database(self, name: str, server: str, /, **more: object) -> None:
+    def database(self, name: str, server: str, /, **more: Any) -> None:
         """Declare a MariaDB database with a login of its name."""
         word = name.replace("-", "_")
         values = {"server": server, "engine": "mariadb", "name": word, "username": word, **more}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from lab import Node, faults
 from reconciler.app import applying
 from reconciler.app.planning import Wish
 from reconciler.app.settings import Settings
-from reconciler.blueprint import render
+from reconciler.blueprint import render, templates
 from reconciler.blueprint.templates import Templates
 from reconciler.converge.progress import Silent
 from reconciler.store import open_state
@@ -83,7 +83,8 @@ def other_host_key(node: Node) -> Iterator[None]:
         node.wait_ssh()
 
 
-REFUSALS = {
+Fault = Callable[[Node], AbstractContextManager[None]]
+REFUSALS: dict[str, tuple[Fault, str, str]] = {
     "refused-key": (key_refused, "refused the key of user panel", "enrol the server again"),
     "other-host-key": (other_host_key, "shows the host key SHA256:", "installed anew"),
     "down": (faults.refused_port, "cannot connect to", "check the address"),
@@ -208,7 +209,7 @@ def test_a_virtual_host_that_nginx_rejects_fails_alone(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In process, because the program has no way to be given bad templates."""
-    shipped = render.shipped()
+    shipped = templates.shipped()
 
     class Bad(Templates):
         def __init__(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from reconciler.errors import AgentFault, NodeUnreachable
 from reconciler.kit import canonical
+from reconciler.kit.canonical import Json
 from reconciler.nodes.answers import (
     CheckResult,
     Difference,
@@ -86,7 +87,7 @@ class FakeNode:
         for number, (name, found) in enumerate(outcome.sections.items(), 1):
             await on_event(Event(number, "2026-01-31T12:00:00Z", "section_started", name))
             kind = "section_done" if found.state in ("succeeded", "unchanged") else "section_failed"
-            data = {"changed": found.changed, "message": found.message}
+            data: dict[str, Json] = {"changed": found.changed, "message": found.message}
             await on_event(Event(number, "2026-01-31T12:00:01Z", kind, name, data=data))
         return outcome
 
