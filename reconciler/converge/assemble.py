@@ -9,7 +9,7 @@ from reconciler import blueprint
 from reconciler.blueprint import SecretSource
 from reconciler.blueprint.model import Bundle, Section, Step
 from reconciler.desired.fleet import Entry, Fleet, Key, Origin
-from reconciler.desired.kinds import Kind, Server
+from reconciler.desired.kinds import Database, Kind, Server, Site
 from reconciler.desired.problems import Source
 from reconciler.kit.canonical import Json
 from reconciler.plan.manifests import parse
@@ -71,7 +71,19 @@ def of_record(recorded: Recorded) -> Fleet:
     return fleet_of((key, resource.manifest) for key, resource in recorded.resources.items())
 
 
-def work(plan: Plan) -> dict[str, NodeWork]:
+def per_server(fleet: Fleet) -> dict[str, Fleet]:
+    """Small fleets, one a server with what is on it: rendering looks things up, and a whole fleet would make that slow."""
+    groups: dict[str, dict[Key, Entry]] = {
+        key.name: {key: entry} for key, entry in fleet.entries.items() if key.kind is Kind.SERVER
+    }
+    for key, entry in fleet.entries.items():
+        manifest = entry.manifest
+        if isinstance(manifest, Site | Database) and manifest.spec.server in groups:
+            groups[manifest.spec.server][key] = entry
+    return {name: Fleet(entries) for name, entries in groups.items()}
+
+
+def work(plan: Plan, servers: Mapping[str, Server]) -> dict[str, NodeWork]:
     """The nodes that the plan has work on, by server name, each with its changes in the plan's order.
 
     What a moved resource leaves on the server that it was on is not in it: see `departures`.
@@ -91,7 +103,7 @@ def work(plan: Plan) -> dict[str, NodeWork]:
     return {
         name: NodeWork(name, server, tuple(changes.get(name, ())), tuple(repairs.get(name, ())))
         for name in sorted(changes.keys() | {name for name, keys in repairs.items() if keys})
-        if (server := server_of(plan, name)) is not None
+        if (server := servers.get(name)) is not None
     }
 
 
@@ -101,12 +113,12 @@ def _found_otherwise(change: Change) -> bool:
     return change.key.kind is Kind.SERVER and not words.isdisjoint(_WAYS)
 
 
-def departures(plan: Plan) -> dict[str, list[Change]]:
+def departures(plan: Plan, servers: Mapping[str, Server]) -> dict[str, list[Change]]:
     """What moved away and is to be removed where it was, by the name of the server that it leaves."""
     found: dict[str, list[Change]] = {}
     for change in plan.effective:
         name = left_server(plan, change)
-        if name is not None and server_of(plan, name) is not None:
+        if name is not None and name in servers:
             found.setdefault(name, []).append(change)
     return found
 
@@ -119,13 +131,16 @@ def left_server(plan: Plan, change: Change) -> str | None:
     return renamed.get(change.previous_server, change.previous_server)
 
 
-def server_of(plan: Plan, name: str) -> Server | None:
-    """A server as the plan leaves it, or as it was if the plan forgets it."""
-    key = Key(Kind.SERVER, name)
-    change = next((c for c in plan.changes if c.key == key), None)
-    manifest = (change.after or change.before) if change else None
-    parsed = parse(Kind.SERVER, manifest) if manifest else None
-    return parsed if isinstance(parsed, Server) else None
+def servers_of(plan: Plan) -> dict[str, Server]:
+    """The servers by name, as the plan leaves them, or as they were if the plan forgets them."""
+    found = {}
+    for change in plan.changes:
+        manifest = change.after or change.before
+        if change.key.kind is Kind.SERVER and manifest is not None:
+            parsed = parse(Kind.SERVER, manifest)
+            if isinstance(parsed, Server):
+                found[change.key.name] = parsed
+    return found
 
 
 def identities(plan: Plan) -> Identities:
@@ -140,36 +155,40 @@ def state(
     return NodeState(server, blueprint.bundle(server, fleet, known, secrets, removals=tuple(removals)))
 
 
-def masked_steps(plan: Plan) -> dict[str, tuple[Step, ...]]:
-    """Every resource's steps in plan form as the plan leaves them, by address: what gets recorded."""
-    fleet, known = after(plan), identities(plan)
-    found: dict[str, tuple[Step, ...]] = {}
-    for server in fleet.servers():
-        for section in blueprint.sections(server, fleet, known, blueprint.masked):
-            found[section.id] = section.steps
-    return found
+def masked_steps(nodes: Mapping[str, Fleet], known: Identities) -> dict[str, tuple[Step, ...]]:
+    """Every resource's steps in plan form, by address: what gets recorded. Raises as `state`."""
+    return {
+        section.id: section.steps
+        for fleet in nodes.values()
+        for server in fleet.servers()
+        for section in blueprint.sections(server, fleet, known, blueprint.masked)
+    }
 
 
 def removals(node: NodeWork, recorded: Recorded, wanted: Mapping[str, tuple[Step, ...]]) -> list[Section]:
     """The sections that undo on this node what its changes leave behind."""
     found = []
     for change in node.changes:
-        old = recorded.resources.get(change.previous or change.key)
         # what arrives from another server is undone there
-        if old is None or change.retained or change.previous_server is not None:
-            continue
-        stays = change.action is not Action.DELETE
-        keep = frozenset(step.key for step in wanted.get(str(change.key), ())) if stays else frozenset()
-        if steps := blueprint.removals(old.steps, keep):
-            found.append(Section(str(change.key), tuple(steps)))
-    return found
+        if not change.retained and change.previous_server is None:
+            stays = change.action is not Action.DELETE
+            keep = frozenset(step.key for step in wanted.get(str(change.key), ())) if stays else frozenset()
+            found.append((change, keep))
+    return _undoing(found, recorded)
 
 
 def leavings(changes: Iterable[Change], recorded: Recorded) -> list[Section]:
     """The sections that remove from a node what moved away from it."""
-    found = []
-    for change in changes:
+    return _undoing([(change, frozenset()) for change in changes], recorded)
+
+
+def _undoing(changes: Iterable[tuple[Change, frozenset[str]]], recorded: Recorded) -> list[Section]:
+    """A section a change. Two may have to undo the same thing, after attempts that broke off: the first one does."""
+    found, seen = [], set[str]()
+    for change, keep in changes:
         old = recorded.resources.get(change.previous or change.key)
-        if old is not None and (steps := blueprint.removals(old.steps, frozenset())):
-            found.append(Section(str(change.key), tuple(steps)))
+        undo = blueprint.removals(old.steps, keep) if old is not None else ()
+        if steps := tuple(step for step in undo if step.key not in seen):
+            seen |= {step.key for step in steps}
+            found.append(Section(str(change.key), steps))
     return found

@@ -13,9 +13,9 @@ from reconciler.converge.journal import Journal
 from reconciler.converge.progress import Progress, Result
 from reconciler.converge.run import Run
 from reconciler.converge.verdict import Verdict
-from reconciler.desired.fleet import Key
+from reconciler.desired.fleet import Fleet, Key
 from reconciler.desired.kinds import Kind, Server
-from reconciler.errors import Conflict, ReconcilerError, UsageFault
+from reconciler.errors import Conflict, ReconcilerError
 from reconciler.kit import ids
 from reconciler.nodes.answers import Outcome
 from reconciler.nodes.pool import Pool
@@ -56,24 +56,18 @@ class Executor:
         recorded = await self._store.aread(inventory.recorded)
         check_fresh(plan, recorded)
         cause = Cause(identity(plan), plan.head_commit, plan.author_name, plan.author_email, trigger, branch)
-        try:
-            masked = assemble.masked_steps(plan)
-        except ValueError as fault:
-            raise UsageFault(
-                f"what the nodes should have cannot be rendered: {fault}", hint="make the plan again"
-            ) from fault
-        run = Run(plan, cause, recorded, masked, self._progress)
-        work = assemble.work(plan)
+        run = Run.of(plan, cause, recorded, self._progress)
+        work = assemble.work(plan, run.servers)
         run.applies = {name: ids.new() for name in work}
         await self._store.awrite(lambda tx: outcomes.begin(tx, run, work))
         for change in plan.effective:
             if refused := run.started[change.key].refused:
                 run.tell(change.key, change.action.value, Verdict("failed", refused))
-        run.passwords = await self._store.aread(lambda tx: access.passwords(tx, assemble.after(plan)))
+        run.passwords = await self._store.aread(lambda tx: access.passwords(tx, run.fleet))
         run.redact = Redactor(await self._store.aread(access.every_password))
         await self._each(self._node(run, work[name]) for name in work)
         # a move is done where it arrives before anything is taken away where it was
-        leaving = assemble.departures(plan)
+        leaving = assemble.departures(plan, run.servers)
         await self._each(self._clear(run, name, leaving[name]) for name in sorted(leaving))
         await self._without_node(run, work)
         await self._store.awrite(lambda tx: outcomes.conclude(tx, run))
@@ -107,9 +101,9 @@ class Executor:
         """Remove from a node what has arrived elsewhere; until that is done the server answers for it."""
         moved = [change for change in changes if run.succeeded(change.key)]
         undo = assemble.leavings(moved, run.recorded)
-        server = assemble.server_of(run.plan, name)
-        if not undo or server is None:
+        if not undo:
             return
+        server = run.servers[name]
         key, apply_id = Key(Kind.SERVER, name), ids.new()
         started = await self._store.awrite(lambda tx: record.begin_clearing(tx, key, run.cause, apply_id))
         run.begins(key, "clear")
@@ -145,8 +139,8 @@ class Executor:
     async def _converge(
         self, run: Run, server: Server, of: Mapping[str, str], undo: Sequence[Section], apply_id: str
     ) -> Outcome:
-        fleet, known = assemble.after(run.plan), assemble.identities(run.plan)
-        state = assemble.state(server, fleet, known, access.source(run.passwords), undo)
+        fleet = run.nodes.get(server.name, Fleet())
+        state = assemble.state(server, fleet, run.known, access.source(run.passwords), undo)
         target = await self._store.aread(lambda tx: access.target(tx, server))
         journal = Journal(self._store, server.name, of, run.redact, self._progress)
         self._progress.node(server.name, f"connecting to {target.address}")

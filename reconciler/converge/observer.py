@@ -61,18 +61,19 @@ class Observer:
     async def observe(self, recorded: Recorded, only: Collection[str] | None = None) -> Observation:
         """Ask every recorded server (of `only`) at once. What is suspended, or failed last time, is not compared."""
         fleet = assemble.of_record(recorded)
+        nodes = assemble.per_server(fleet)
         known = {key: resource.identity for key, resource in recorded.resources.items()}
         passwords = await self._store.aread(lambda tx: access.passwords(tx, fleet))
         redact = Redactor(list(passwords.values()))
         result = Observation()
 
         async def ask(server: Server) -> None:
-            sections = _comparable(fleet, recorded, server.name)
+            sections = _comparable(nodes[server.name], recorded, server.name)
             if not sections:
                 return
             try:
                 async with self._gate:
-                    found = await self._ask(server, fleet, known, passwords, sections)
+                    found = await self._ask(server, nodes[server.name], known, passwords, sections)
             except ReconcilerError as fault:
                 result.unreachable[server.name] = fault.message
             except Exception as fault:  # noqa: BLE001 - the other nodes are asked all the same
@@ -81,7 +82,7 @@ class Observer:
                 )
             else:
                 result.asked.append(server.name)
-                result.compared |= {key for key in recorded.resources if str(key) in sections}
+                result.compared |= {key for key in nodes[server.name].entries if str(key) in sections}
                 result.drift += [_item(server.name, difference) for difference in found]
 
         async with asyncio.TaskGroup() as group:

@@ -12,7 +12,7 @@ from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind
 from reconciler.plan.exits import errored
 from reconciler.plan.kinds import spec_of
-from reconciler.plan.model import Action, Change
+from reconciler.plan.model import Change, Plan
 from reconciler.record import deployments as record
 from reconciler.record import resources
 from reconciler.store import Tx
@@ -25,13 +25,10 @@ def begin(tx: Tx, run: Run, work: Mapping[str, NodeWork]) -> None:
     if plan.head_commit not in ("", "worktree"):
         author = {"author_name": plan.author_name, "author_email": plan.author_email}
         revisions.accept(tx, commit=plan.head_commit, message="", **author)
-    for manifest in assemble.after(plan).ssh_keys():
+    for manifest in run.fleet.ssh_keys():
         access.ensure_key(tx, manifest)
-    for change in plan.effective:
-        if change.action is not Action.CREATE:
-            taken = any(other is not change and _takes_over(other, change) for other in plan.effective)
-            if taken:
-                resources.release(tx, change.previous or change.key)
+    for key in _givers(plan):
+        resources.release(tx, key)
     of_node = {change.key: run.applies[name] for name, node in work.items() for change in node.changes}
     for change in plan.effective:
         run.started[change.key] = record.begin(
@@ -42,10 +39,18 @@ def begin(tx: Tx, run: Run, work: Mapping[str, NodeWork]) -> None:
             run.started[key] = record.begin_repair(tx, key, name, run.cause, run.applies[name])
 
 
-def _takes_over(taker: Change, giver: Change) -> bool:
-    """Whether one site gets the domain that another one had."""
-    wanted, had = spec_of(taker.after).get("domain"), spec_of(giver.before).get("domain")
-    return wanted is not None and wanted == had and taker.key != giver.key
+def _givers(plan: Plan) -> list[Key]:
+    """The recorded sites whose domain another site gets by this plan."""
+    takers = {
+        spec_of(c.after).get("domain"): c.key for c in plan.effective if c.key.kind is Kind.SITE and c.after
+    }
+    return [
+        change.previous or change.key
+        for change in plan.effective
+        if change.key.kind is Kind.SITE
+        and change.before is not None
+        and takers.get(spec_of(change.before).get("domain"), change.key) != change.key
+    ]
 
 
 def succeed(tx: Tx, run: Run, key: Key, change: Change | None, message: str) -> None:

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.blueprint.model import Step
+from reconciler.converge import assemble
+from reconciler.converge.assemble import Identities
 from reconciler.converge.progress import Progress, Result
 from reconciler.converge.verdict import Verdict
-from reconciler.desired.fleet import Key
+from reconciler.desired.fleet import Fleet, Key
+from reconciler.desired.kinds import Server
+from reconciler.errors import UsageFault
 from reconciler.kit.secret import Secret
 from reconciler.plan.model import Change, Plan
 from reconciler.plan.recorded import Recorded
@@ -21,21 +25,39 @@ from reconciler.secrets.redact import Redactor
 class Run:
     """One apply.
 
-    `recorded` is the state before it, `masked` every resource's steps in plan form as the plan leaves them, `applies`
-    the id of each node's apply, `started` the deployment of each resource.
+    `recorded` is the state before it; `fleet` the one that the plan leaves, `nodes` the part of it on each server,
+    `servers` also those that are forgotten, `known` what is allocated to each resource and `masked` every resource's
+    steps in plan form. `applies` is the id of each node's apply, `started` the deployment of each resource.
     """
 
     plan: Plan
     cause: Cause
     recorded: Recorded
-    masked: Mapping[str, tuple[Step, ...]]
     progress: Progress
+    fleet: Fleet
+    nodes: Mapping[str, Fleet]
+    servers: Mapping[str, Server]
+    known: Identities
+    masked: Mapping[str, tuple[Step, ...]]
     applies: Mapping[str, str] = field(default_factory=dict)
     passwords: dict[str, Secret] = field(default_factory=dict)
     redact: Redactor = field(default_factory=Redactor)
     started: dict[Key, Started] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     since: dict[Key, float] = field(default_factory=dict)
+
+    @staticmethod
+    def of(plan: Plan, cause: Cause, recorded: Recorded, progress: Progress) -> Run:
+        """The run of a plan. UsageFault when what it leaves cannot be rendered."""
+        fleet, known = assemble.after(plan), assemble.identities(plan)
+        nodes = assemble.per_server(fleet)
+        try:
+            masked = assemble.masked_steps(nodes, known)
+        except ValueError as fault:
+            raise UsageFault(
+                f"what the nodes should have cannot be rendered: {fault}", hint="make the plan again"
+            ) from fault
+        return Run(plan, cause, recorded, progress, fleet, nodes, assemble.servers_of(plan), known, masked)
 
     def steps(self, change: Change) -> tuple[Step, ...]:
         """What the change's resource has on its node once it is applied, in plan form."""

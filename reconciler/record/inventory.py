@@ -81,6 +81,11 @@ def put_attempt(tx: Tx, change: Change, steps: Iterable[Step], revision: str) ->
     if old is None:
         put(tx, change, steps, revision)
         return
+    # a unit that ran and is to be stopped may still run afterwards, so it stays something to undo
+    running = {
+        step["key"]: step for step in old.steps if step["type"] == "unit" and step.get("active") is not False
+    }
+    wanted |= {key: step for key, step in running.items() if key in wanted}
     before = [step for step in old.steps if step["key"] not in wanted]
     _rewrite(tx, old, steps=[*before, *wanted.values()], identity={**change.identity, **old.identity})
 

@@ -284,7 +284,8 @@ class FleetHistory(RuleBasedStateMachine):
 
     def _check_nodes(self) -> None:
         plan = self.world.plan()
-        masked = assemble.masked_steps(plan)
+        nodes = assemble.per_server(assemble.after(plan))
+        masked = assemble.masked_steps(nodes, assemble.identities(plan))
         kept = self.world.store.read(
             lambda tx: {
                 (servers.get_by_id(tx, row.server_id).ip_address, word)

@@ -63,6 +63,7 @@ class World:
         self.nodes: dict[str, FakeNode] = {}
         self.declared: dict[tuple[str, str], dict[str, Any]] = {("SSHKey", "fleet"): {}}
         self.moved: dict[tuple[str, str], str] = {}
+        self.author = ("", "")
         self.commits = 0
 
     def close(self) -> None:
@@ -104,7 +105,7 @@ class World:
             }
             files[f"{kind}-{name}.yaml"] = json.dumps(manifest).encode()
         self.commits += 1
-        snapshot = Snapshot(commit=f"{self.commits:040x}", files=files)
+        snapshot = Snapshot(f"{self.commits:040x}", *self.author, files=files)
         loaded = load_snapshot(snapshot)
         assert not loaded.errors, [str(problem) for problem in loaded.errors]
         return snapshot, loaded
