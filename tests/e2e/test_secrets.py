@@ -48,9 +48,8 @@ def kept(stage: Stage) -> dict[str, str]:
     stage.run("status")
     stage.run("deployments")
     stage.run("servers", "list")
-    for deployment in stage.deployments():
-        stage.run("deployments", "show", deployment["id"])
-        stage.run("deployments", "show", deployment["id"], "--output", "json")
+    for number, deployment in enumerate(stage.deployments()):
+        stage.run("deployments", "show", deployment["id"], "--output", "json" if number % 2 else "text")
     with open_state(stage.state) as store:
         row = store.read(lambda tx: ssh_keys.get(tx, "fleet"))
         assert row is not None
