@@ -6,8 +6,6 @@ or database loses what belongs to it, and nothing is left behind on any node.
 
 from __future__ import annotations
 
-import atexit
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,10 @@ from reconciler.converge import assemble
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind
 from reconciler.record import inventory
-from reconciler.secrets import Box
-from reconciler.store import Store
 from reconciler.store.queries import databases, deployments, servers, sites
 
-from .world import KEY, World
+from . import world
+from .world import World
 
 NAMES = ("ant", "bee", "cat")
 OF_SITES = (
@@ -35,20 +32,6 @@ OF_SITES = (
     "symlink:/etc/nginx/sites-",
 )
 OF_DATABASES = ("mariadb_database:", "mariadb_user:", "mariadb_grant:")
-
-_template: list[Path] = []
-
-
-def template() -> Path:
-    """A migrated, empty database, made once a process."""
-    if not _template:
-        folder = tempfile.mkdtemp(prefix="reconciler-model-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        path = Path(folder) / "state.sqlite"
-        Store.create(path, Box([KEY])).close()
-        _template.append(path)
-    return _template[0]
-
 
 NUMBER = st.integers(0, 5)
 THEN = st.tuples(
@@ -63,7 +46,7 @@ class FleetHistory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory(prefix="reconciler-model-")
-        self.world = World(Path(self.folder.name), template())
+        self.world = World(Path(self.folder.name), world.TEMPLATE)
         self.marks: dict[str, tuple[str, int]] = {}
         self.given: dict[tuple[str, str], int] = {}
         self.good: dict[tuple[str, str], dict[str, Any]] = {}

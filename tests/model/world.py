@@ -29,6 +29,8 @@ from .fake_nodes import FakeNode, FakePool
 
 T = TypeVar("T")
 KEY = b"k" * 32
+TEMPLATE = Path()
+"""A migrated, empty database, which the session's fixture makes."""
 
 
 class Killed(BaseException):
