@@ -12,7 +12,7 @@ from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind
 from reconciler.plan.exits import errored
 from reconciler.plan.kinds import spec_of
-from reconciler.plan.model import Change, Plan
+from reconciler.plan.model import Action, Change, Plan
 from reconciler.record import deployments as record
 from reconciler.record import resources
 from reconciler.store import Tx
@@ -64,8 +64,30 @@ def succeed(tx: Tx, run: Run, key: Key, change: Change | None, message: str) -> 
         record.note(tx, change, deployment, run.cause, message)
         return
     record.succeed(tx, change, deployment, run.steps(change), run.cause, message)
+    if key.kind is Kind.SERVER and change.action is not Action.FORGET:
+        _answer_on(tx, run, key)
     if (left := assemble.left_server(run.plan, change)) is not None:
         record.moved_away(tx, Key(Kind.SERVER, left), run.left(change), run.cause)
+
+
+def _answer_on(tx: Tx, run: Run, server: Key) -> None:
+    """Keep a server answering for the sites of this run that are on their way to it, or have left it uncleared.
+
+    Recording the server anew drops everything of others that it answered for, which is right for what this apply undid
+    and wrong for what it has only begun.
+    """
+    for change in run.plan.effective:
+        if (
+            change.key.kind is not Kind.SITE
+            or change.previous_server is None
+            or run.started[change.key].refused
+        ):
+            continue
+        arrived = record.is_on(tx, change.key, change.server)
+        if change.server == server.name and not arrived:
+            record.answer_for(tx, server, run.steps(change))
+        elif assemble.left_server(run.plan, change) == server.name and arrived:
+            record.answer_for(tx, server, run.left(change))
 
 
 def fail(tx: Tx, run: Run, key: Key, change: Change | None, found: Verdict) -> None:

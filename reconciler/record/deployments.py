@@ -182,6 +182,17 @@ def succeed(
     _end(tx, key, deployment, message, ok=True)
 
 
+def is_on(tx: Tx, key: Key, server: str | None) -> bool:
+    """Whether a resource is recorded as being on this server."""
+    entry = inventory_rows.get(tx, key.kind.value, key.name)
+    return entry is not None and entry.server == server
+
+
+def answer_for(tx: Tx, server: Key, steps: Sequence[Step]) -> None:
+    """A server answers for what another resource has, or may have got, on its node."""
+    inventory.leave_behind(tx, server.name, steps)
+
+
 def note(tx: Tx, change: Change, deployment: str, cause: Cause, message: str) -> None:
     """Only the record of something that failed last time changes, say that it is suspended: it stays as failed as it was."""
     entry = inventory_rows.get(tx, change.key.kind.value, change.key.name)
