@@ -338,7 +338,7 @@ TestFleetHistory = FleetHistory.TestCase
 # plays N random ones instead.
 _RANDOM = int(os.environ.get("RECONCILER_HISTORIES", "0"))
 TestFleetHistory.settings = settings(
-    max_examples=_RANDOM or 15,
+    max_examples=_RANDOM or 40,
     derandomize=not _RANDOM,
     stateful_step_count=18,
     deadline=None,
