@@ -8,13 +8,16 @@ Exceptions are for faults, and each leaf states the reaction that the loop and t
     │   ├── SettingsFault     stall   state directory, key or configuration missing or unusable
     │   ├── WrongKey          stall   APP_KEY does not open what is stored
     │   ├── SourceFault       stall   the fleet repository or the revision cannot be read
+    │   │   └── SourceUnreachable  retry   no remote of the fleet repository answers
     │   ├── InvalidFleet      stall   manifests have problems; carries them
     │   ├── StalePlan         stall   the saved plan no longer fits the recorded state
     │   └── ApprovalNeeded    stall   a guard stands in the way; carries its findings
     ├── StoreFault
     │   ├── StoreBusy         retry   another writer held the database longer than the time-out
     │   ├── StoreDamaged      stall   the database is unreadable, of another program or of a newer version
-    │   └── Conflict          stall   a unique value is taken (address, domain, fingerprint)
+    │   ├── Conflict          stall   a unique value is taken (address, domain, fingerprint)
+    │   └── LeaseLost         stall   another daemon has taken the database over
+    ├── Cancelled             stall   an operator stopped the work
     └── NodeFault                     something about one node; carries its name
         ├── NodeUnreachable   retry   no connection: refused, no route, time-out
         ├── NodeLost          retry   the connection ended before the answer came; the work may go on
@@ -61,6 +64,12 @@ class SourceFault(UsageFault):
     """The fleet repository or the revision cannot be read."""
 
 
+class SourceUnreachable(SourceFault):
+    """No remote of the fleet repository answers, or none in time."""
+
+    reaction: ClassVar[Reaction] = "retry"
+
+
 class InvalidFleet(UsageFault):
     """Manifests have problems. `problems` is the list, in the order of files and lines."""
 
@@ -97,6 +106,14 @@ class StoreDamaged(StoreFault):
 
 class Conflict(StoreFault):
     """A value that must be unique is taken."""
+
+
+class LeaseLost(StoreFault):
+    """Another daemon has taken the database over; this one must not touch nodes any more."""
+
+
+class Cancelled(ReconcilerError):
+    """An operator stopped the work; what a node had begun, it finishes or takes back."""
 
 
 class NodeFault(ReconcilerError):

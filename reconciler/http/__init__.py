@@ -1,0 +1,1 @@
+"""HTTP: health, metrics and webhooks; no logic of its own."""

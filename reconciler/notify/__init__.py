@@ -1,0 +1,1 @@
+"""Alerts as states that survive restarts, and their delivery by webhook, mail and chat."""
