@@ -22,6 +22,8 @@ inventory = sa.Table(
     number("line"),
     json("identity"),
     instant("applied_at"),
+    text("fleet", default="main"),
+    text("engine", default=""),
     sa.UniqueConstraint("kind", "name"),
 )
 
@@ -45,13 +47,18 @@ revisions = sa.Table(
     "revisions",
     metadata,
     key(),
-    text("commit", unique=True),
+    text("commit"),
     text("author_name"),
     text("author_email"),
     text("message"),
     instant("accepted_at"),
     text("status", default="accepted"),
+    text("fleet", default="main"),
+    text("tree", default=""),
+    text("reason", default=""),
+    instant("healthy_at", null=True),
     one_of("status", words.RevisionStatus),
+    sa.UniqueConstraint("fleet", "commit"),
 )
 
 meta = sa.Table("meta", metadata, sa.Column("key", sa.Text, primary_key=True), text("value"))

@@ -8,7 +8,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from reconciler.kit.secret import Secret
-from reconciler.store import Tx
+from reconciler.store import Tx, daemon_tables, rows
 from reconciler.store.columns import metadata
 from reconciler.store.queries import (
     audit,
@@ -16,16 +16,23 @@ from reconciler.store.queries import (
     databases,
     deployments,
     events,
+    history,
     inventory,
     leases,
+    loop_state,
+    plans,
     preferences,
+    requests,
     revisions,
+    rollouts,
     selinux_audit_logs,
     server_logs,
     servers,
     sites,
     software_installations,
+    sources,
     ssh_keys,
+    suspensions,
     tokens,
     users,
 )
@@ -93,7 +100,37 @@ def fill(tx: Tx) -> Filled:
     events.add(tx, "Site", "shop", reason="Applied", message="3 steps", deployment_id=deployment.id)
     tokens.issue(tx, "api", "ci", user_id=user.id, server_id=server.id)
     audit.append(tx, actor="ada@example.test", action="approve", subject="Site/shop", detail={"plan": "p1"})
+    _fill_daemon(tx)
     return Filled(user.id, key.id, server.id, site.id, database.id, deployment.id)
+
+
+def _fill_daemon(tx: Tx) -> None:
+    sources.put(
+        tx, "main", remote="file:///srv/git/infra.git", branch="main", state="ok", message="", seen="a"
+    )
+    plans.put(
+        tx,
+        plans.NewPlan("main", "1" * 64, "a" * 40, "b" * 40, "", 1, "L", "reconciler", {}, {"create": 1}, []),
+    )
+    rollouts.put(tx, "main", "a" * 40, "web1", "soaking")
+    loop_state.put(tx, loop_state.LoopState("Server", "web1", failures=2, heals=["2026-01-31T12:00:00Z"]))
+    history.add(tx, "Site", "shop", history.Outcome("a" * 40, "d1", "success", "3 steps", 1.5))
+    suspensions.put(tx, "Site", "shop", reason="hands off", owner="ada", expires_at=None)
+    requests.add(tx, "reconcile", "Server/web1", actor="ada")
+    alert = {
+        "kind": "Site",
+        "name": "shop",
+        "type": "Stalled",
+        "state": "new",
+        "severity": "error",
+        "reason": "NeedsAttention",
+        "message": "it failed",
+        "first_at": tx.now,
+        "last_at": tx.now,
+    }
+    alert_id = rows.insert(tx, daemon_tables.alerts, alert)
+    delivery = {"channel": "ops", "event": "firing", "payload": {}, "next_at": tx.now, "error": ""}
+    rows.insert(tx, daemon_tables.deliveries, {"alert_id": alert_id, **delivery})
 
 
 def counts(tx: Tx) -> dict[str, int]:

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 
 from reconciler.errors import SettingsFault, StoreDamaged
 from reconciler.secrets import Box
-from reconciler.store import Store, schema
+from reconciler.store import Store, daemon_tables, schema
 from reconciler.store.columns import metadata
 from reconciler.store.connections import engine
 from reconciler.store.queries import databases
@@ -24,8 +24,8 @@ REBUILD = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade() -> None:
@@ -36,8 +36,8 @@ def upgrade() -> None:
 DANGLE = """
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade() -> None:
@@ -50,7 +50,7 @@ def scripts(tmp_path: Path) -> Path:
     """A copy of the migrations that a test may add to."""
     folder = tmp_path / "migrations"
     (folder / "versions").mkdir(parents=True)
-    for name in ("env.py", "versions/r0001_create.py"):
+    for name in ("env.py", "versions/r0001_create.py", "versions/r0002_daemon.py"):
         (folder / name).write_text((schema.MIGRATIONS / name).read_text())
     return folder
 
@@ -68,6 +68,7 @@ def test_the_migrations_make_what_the_tables_say(path: Path, tmp_path: Path) -> 
     made = engine(tmp_path / "fresh.sqlite", "BEGIN IMMEDIATE", poolclass=sa.NullPool)
     (tmp_path / "fresh.sqlite").touch()
     with made.begin() as connection:
+        assert daemon_tables.sources.metadata is metadata
         metadata.create_all(connection)
     with (
         closing(sqlite3.connect(path)) as migrated,
@@ -89,11 +90,11 @@ def test_rebuilding_tables_of_a_filled_database_keeps_every_row(path: Path, box:
     with Store.open(path, box) as store:
         ids = store.write(fill)
         before = store.read(counts)
-    (scripts / "versions" / "r0002_rebuild.py").write_text(REBUILD)
-    schema.migrate(path, scripts=scripts, head="0002")
+    (scripts / "versions" / "r0003_rebuild.py").write_text(REBUILD)
+    schema.migrate(path, scripts=scripts, head="0003")
     with closing(sqlite3.connect(path)) as connection:
         after = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in before}
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0002",)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0003",)
         assert connection.execute("SELECT note, ssh_key_id FROM servers").fetchone() == (None, ids.key)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
     assert after == before
@@ -118,9 +119,9 @@ def test_a_migration_that_would_leave_dangling_references_changes_nothing(
 ) -> None:
     with Store.open(path, box) as store:
         store.write(fill)
-    (scripts / "versions" / "r0002_dangle.py").write_text(DANGLE)
+    (scripts / "versions" / "r0003_dangle.py").write_text(DANGLE)
     with pytest.raises(StoreDamaged, match="dangling references in sites; nothing was changed"):
-        schema.migrate(path, scripts=scripts, head="0002")
+        schema.migrate(path, scripts=scripts, head="0003")
     with Store.open(path, box) as store:
         assert store.read(counts)["sites"] == 1
 
@@ -130,22 +131,22 @@ def test_opening_an_older_database_migrates_it_after_a_backup(
 ) -> None:
     with Store.open(path, box) as store:
         ids = store.write(fill)
-    (scripts / "versions" / "r0002_rebuild.py").write_text(REBUILD)
+    (scripts / "versions" / "r0003_rebuild.py").write_text(REBUILD)
     monkeypatch.setattr(schema, "MIGRATIONS", scripts)
-    monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002"))
-    monkeypatch.setattr(schema, "HEAD", "0002")
+    monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002", "0003"))
+    monkeypatch.setattr(schema, "HEAD", "0003")
     with Store.open(path, box) as store:
         assert store.read(lambda tx: databases.password_of(tx, ids.database)).reveal() == PASSWORD
-    assert schema.revision_of(path) == "0002"
-    kept = path.with_name("state.sqlite.before-0002")
+    assert schema.revision_of(path) == "0003"
+    kept = path.with_name("state.sqlite.before-0003")
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert schema.revision_of(kept) == "0001"
+    assert schema.revision_of(kept) == "0002"
 
 
 def test_a_database_of_a_newer_version_is_left_alone(path: Path, box: Box) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreDamaged, match="schema revision 9999, this program knows up to 0001") as caught:
+    with pytest.raises(StoreDamaged, match="schema revision 9999, this program knows up to 0002") as caught:
         Store.open(path, box)
     assert "newer version" in caught.value.hint
 

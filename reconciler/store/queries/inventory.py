@@ -20,7 +20,8 @@ class InventoryEntry:
 
     `spec` is the manifest's, with secrets masked; `digest` its sha256; `steps` the step objects of docs/protocol.md
     in order; `revision` the commit it came from, `path` and `line` the place in it; `server` the name of the server,
-    None for kinds without one; `identity` what was given to it once and stays, such as its system user.
+    None for kinds without one; `identity` what was given to it once and stays, such as its system user; `fleet` the
+    fleet that it belongs to; `engine` what rendered the steps, empty when unknown.
     """
 
     kind: str
@@ -34,6 +35,8 @@ class InventoryEntry:
     line: int
     identity: dict[str, Any]
     applied_at: datetime
+    fleet: str
+    engine: str
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,15 @@ class Applied:
     line: int
     server: str | None = None
     identity: Mapping[str, Any] | None = None
+    fleet: str = "main"
+    engine: str = ""
 
 
-def all(tx: Tx) -> list[InventoryEntry]:  # noqa: A001 - read as `inventory.all(tx)`
-    """All entries, by kind and name."""
+def all(tx: Tx, fleet: str | None = None) -> list[InventoryEntry]:  # noqa: A001 - read as `inventory.all(tx)`
+    """All entries, or those of a fleet, by kind and name."""
     statement = rows.select(table, InventoryEntry).order_by(table.c.kind, table.c.name)
+    if fleet is not None:
+        statement = statement.where(table.c.fleet == fleet)
     return rows.every(tx, statement, InventoryEntry)
 
 
@@ -76,6 +83,8 @@ def put(tx: Tx, applied: Applied) -> int:
         "line": applied.line,
         "identity": dict(applied.identity or {}),
         "applied_at": tx.now,
+        "fleet": applied.fleet,
+        "engine": applied.engine,
     }
     rows.upsert(tx, table, {"kind": applied.kind, "name": applied.name}, values)
     return identity.raise_serial(tx)

@@ -24,11 +24,24 @@ class Revision:
     message: str
     accepted_at: datetime
     status: RevisionStatus
+    fleet: str
+    tree: str
+    reason: str
+    healthy_at: datetime | None
 
 
-def accept(tx: Tx, *, commit: str, author_name: str, author_email: str, message: str) -> Revision:
-    """Records a commit as accepted now; one that was accepted before is returned as it is."""
-    known = get(tx, commit)
+def accept(
+    tx: Tx,
+    *,
+    commit: str,
+    author_name: str,
+    author_email: str,
+    message: str,
+    fleet: str = "main",
+    tree: str = "",
+) -> Revision:
+    """Records a commit as accepted now; one that was accepted before is returned as it is. `tree` is its git tree."""
+    known = get(tx, commit, fleet)
     if known is not None:
         return known
     values = {
@@ -38,33 +51,55 @@ def accept(tx: Tx, *, commit: str, author_name: str, author_email: str, message:
         "message": message,
         "accepted_at": tx.now,
         "status": "accepted",
+        "fleet": fleet,
+        "tree": tree,
     }
     return rows.by_id(tx, revisions, Revision, rows.insert(tx, revisions, values))
 
 
-def get(tx: Tx, commit: str) -> Revision | None:
-    """The revision of this commit."""
-    return rows.first(tx, rows.select(revisions, Revision).where(revisions.c.commit == commit), Revision)
+def get(tx: Tx, commit: str, fleet: str = "main") -> Revision | None:
+    """The revision of this commit in a fleet."""
+    where = (revisions.c.commit == commit, revisions.c.fleet == fleet)
+    return rows.first(tx, rows.select(revisions, Revision).where(*where), Revision)
 
 
-def newest(tx: Tx, *, status: RevisionStatus | None = None) -> Revision | None:
-    """The revision accepted last, of this status if one is given."""
-    statement = rows.select(revisions, Revision)
+def newest(tx: Tx, *, status: RevisionStatus | None = None, fleet: str = "main") -> Revision | None:
+    """The revision of a fleet accepted last, of this status if one is given."""
+    statement = rows.select(revisions, Revision).where(revisions.c.fleet == fleet)
     if status is not None:
         statement = statement.where(revisions.c.status == status)
     return rows.first(tx, statement.order_by(revisions.c.accepted_at.desc(), revisions.c.id.desc()), Revision)
 
 
-def listed(tx: Tx, *, limit: int = 100) -> list[Revision]:
+def last_good(tx: Tx, fleet: str) -> Revision | None:
+    """The revision of a fleet that was found healthy last and is not quarantined."""
+    where = (
+        revisions.c.fleet == fleet,
+        revisions.c.healthy_at.is_not(None),
+        revisions.c.status != "quarantined",
+    )
+    statement = rows.select(revisions, Revision).where(*where)
+    return rows.first(tx, statement.order_by(revisions.c.healthy_at.desc()), Revision)
+
+
+def listed(tx: Tx, *, limit: int = 100, fleet: str | None = None) -> list[Revision]:
     """The newest `limit` revisions, newest first."""
     order = (revisions.c.accepted_at.desc(), revisions.c.id.desc())
-    return rows.every(tx, rows.select(revisions, Revision).order_by(*order).limit(limit), Revision)
+    statement = rows.select(revisions, Revision).order_by(*order).limit(limit)
+    if fleet is not None:
+        statement = statement.where(revisions.c.fleet == fleet)
+    return rows.every(tx, statement, Revision)
 
 
-def set_status(tx: Tx, commit: str, status: RevisionStatus) -> None:
-    """Sets how the revision stands. StoreFault when it was never accepted."""
-    changed = tx.connection.execute(
-        sa.update(revisions).where(revisions.c.commit == commit).values(status=status)
-    )
+def found_healthy(tx: Tx, commit: str, fleet: str) -> None:
+    """The revision is on every server and its health checks passed: the one to go back to."""
+    where = (revisions.c.commit == commit, revisions.c.fleet == fleet)
+    tx.connection.execute(sa.update(revisions).where(*where).values(healthy_at=tx.now, status="applied"))
+
+
+def set_status(tx: Tx, commit: str, status: RevisionStatus, *, fleet: str = "main", reason: str = "") -> None:
+    """Sets how the revision stands and why. StoreFault when it was never accepted."""
+    where = (revisions.c.commit == commit, revisions.c.fleet == fleet)
+    changed = tx.connection.execute(sa.update(revisions).where(*where).values(status=status, reason=reason))
     if changed.rowcount == 0:
         raise rows.missing(revisions, commit)

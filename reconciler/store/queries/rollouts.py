@@ -1,0 +1,58 @@
+"""Rollouts: how far a revision has come on each server, kept so that a restart goes on where it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from reconciler.store import rows
+from reconciler.store.daemon_tables import rollouts as table
+from reconciler.store.transaction import Tx
+from reconciler.store.words import RolloutState
+
+
+@dataclass(frozen=True)
+class ServerRollout:
+    """One server's part in the rollout of one commit; `since` is when it came to this state."""
+
+    fleet: str
+    commit: str
+    server: str
+    state: RolloutState
+    message: str
+    since: datetime
+
+
+def put(tx: Tx, fleet: str, commit: str, server: str, state: RolloutState, message: str = "") -> None:
+    """Sets the state; `since` moves only when the state does."""
+    identity = {"fleet": fleet, "commit": commit, "server": server}
+    known = get(tx, fleet, commit, server)
+    since = known.since if known is not None and known.state == state else tx.now
+    rows.upsert(tx, table, identity, {"state": state, "message": message, "since": since})
+
+
+def get(tx: Tx, fleet: str, commit: str, server: str) -> ServerRollout | None:
+    """One server's state."""
+    where = (table.c.fleet == fleet, table.c.commit == commit, table.c.server == server)
+    return rows.first(tx, rows.select(table, ServerRollout).where(*where), ServerRollout)
+
+
+def listed(tx: Tx, fleet: str, commit: str) -> list[ServerRollout]:
+    """All servers of a rollout, by name."""
+    where = (table.c.fleet == fleet, table.c.commit == commit)
+    return rows.every(
+        tx, rows.select(table, ServerRollout).where(*where).order_by(table.c.server), ServerRollout
+    )
+
+
+def keep_only(tx: Tx, fleet: str, commit: str) -> None:
+    """Forgets the rollouts of a fleet's other commits."""
+    tx.connection.execute(sa.delete(table).where(table.c.fleet == fleet, table.c.commit != commit))
+
+
+def forget(tx: Tx, fleet: str, commit: str, server: str) -> None:
+    """Forgets one server's part: it begins anew."""
+    where = (table.c.fleet == fleet, table.c.commit == commit, table.c.server == server)
+    tx.connection.execute(sa.delete(table).where(*where))
