@@ -2,7 +2,7 @@
 
 It is the last net. Secrets stay out of texts in the first place by being `Secret`; this catches what a program on a
 node echoes back. A secret is found as it is, inside base64 (at any alignment, so also in `user:password`), percent-
-encoded and escaped for JSON; of a text with several lines, such as a private key, also each longer line.
+encoded and escaped for JSON or by repr(); of a text with several lines, such as a private key, also each longer line.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ class Stream:
 def _forms_of(text: str) -> Iterator[str]:
     yield text
     yield from (quote(text, safe=""), quote(text), quote_plus(text))
+    yield repr(text)[1:-1]  # how most exceptions quote what they refuse
     yield json.dumps(text)[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]
     yield from _base64_forms(text.encode("utf-8", "surrogatepass"))
