@@ -1,1 +1,1 @@
-"""Structured logs and Prometheus metrics."""
+"""Structured logs (`logs`) and Prometheus metrics (`metrics`)."""
