@@ -1,9 +1,9 @@
 """Reading commits of the fleet repository: straight from git's object database, without a checkout.
 
-The only place that uses GitPython. It finds the repository with it and runs git through its command layer; objects are
-read by one `ls-tree` and one `cat-file --batch`, which end with the call (a `Repo` that reads objects itself keeps two
-child processes until it is closed). No text of a user becomes an option: revisions pass an allow-list and stand after
-`--end-of-options`, paths after `--`. Hooks, filters, the pager, fsmonitor and lazy fetches have no part in it.
+The only place that uses GitPython, to find the repository; objects are read by one `ls-tree` and one `cat-file --batch`,
+which end with the call (a `Repo` that reads objects itself keeps two child processes until it is closed). No text of a
+user becomes an option: revisions pass an allow-list and stand after `--end-of-options`, paths after `--`. Hooks, filters,
+the pager, fsmonitor and lazy fetches have no part in it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from reconciler.desired import git_process
+from reconciler.desired.git_process import Bounds
 from reconciler.desired.problems import Problem, Source
 from reconciler.desired.reading import is_manifest_path
 from reconciler.desired.snapshot import (
@@ -42,12 +43,46 @@ _REGULAR, _LINK, _SUBMODULE = ("100644", "100755", "100664"), "120000", "160000"
 
 
 @dataclass(frozen=True)
+class Incoming:
+    """Where a receive hook finds the objects of the push, which no other process sees yet: git's quarantine.
+
+    A hook was started by git in a repository that git trusts, so its owner is not judged again. Empty when the push
+    brought no objects.
+    """
+
+    objects: str = ""
+    alternates: str = ""
+    quarantine: str = ""
+
+    @staticmethod
+    def of(environ: Mapping[str, str]) -> Incoming:
+        """The quarantine that git names in the environment of a hook (git-receive-pack(1))."""
+        objects = environ.get("GIT_OBJECT_DIRECTORY", "")
+        quarantine = environ.get("GIT_QUARANTINE_PATH", "")
+        return Incoming(
+            str(Path(objects).absolute()) if objects else "",
+            environ.get("GIT_ALTERNATE_OBJECT_DIRECTORIES", ""),
+            str(Path(quarantine).absolute()) if quarantine else "",
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The same for a git that we start."""
+        named = {
+            "GIT_OBJECT_DIRECTORY": self.objects,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": self.alternates,
+            "GIT_QUARANTINE_PATH": self.quarantine,
+        }
+        return {name: value for name, value in named.items() if value}
+
+
+@dataclass(frozen=True)
 class _Repository:
     """A repository that was found: where its data is, and its work tree (None when it is bare)."""
 
     path: Path
     git_dir: Path
     work_tree: Path | None
+    incoming: Incoming | None = None
 
 
 @dataclass(frozen=True)
@@ -58,14 +93,14 @@ class _Blob:
     path: str
 
 
-def read_commit(repo: Path, rev: str, subpath: str = "") -> Snapshot:
+def read_commit(repo: Path, rev: str, subpath: str = "", *, incoming: Incoming | None = None) -> Snapshot:
     """The manifests of a commit below `subpath` (a folder of the repository; paths in the result are below it).
 
     `rev` is a commit id of at least four hexadecimal digits, a branch, a tag, or HEAD, each with `~n` or `^` after it.
     Raises SourceFault: no repository, nothing committed, unknown or ambiguous revision, no such folder in the commit,
-    a repository of another user, more than the limits of `snapshot`.
+    a repository of another user, more than the limits of `snapshot`. `incoming` is for a receive hook.
     """
-    repository = _open(repo)
+    repository = _open(repo, incoming)
     commit = _resolve(repository, rev)
     folder = _folder(subpath)
     files: dict[str, bytes] = {}
@@ -82,14 +117,30 @@ def head_commit(repo: Path) -> str:
     return _resolve(_open(repo), "HEAD")
 
 
-def resolve(repo: Path, rev: str) -> str:
+def resolve(repo: Path, rev: str, *, incoming: Incoming | None = None) -> str:
     """The full id of the commit that a revision names. Raises SourceFault as `read_commit`."""
-    return _resolve(_open(repo), rev)
+    return _resolve(_open(repo, incoming), rev)
 
 
-def is_ancestor(repo: Path, ancestor: str, descendant: str) -> bool:
+def ask(
+    repo: Path, *arguments: str, given: bytes = b"", incoming: Incoming | None = None
+) -> tuple[int, bytes, str]:
+    """Runs git in a repository: exit status, output, error text. For `lineage` and `signatures`, which know what they ask.
+
+    Arguments are theirs: checked ids and constants, never a user's text. Raises SourceFault: no repository, git took
+    too long or printed too much.
+    """
+    return _run(_open(repo, incoming), *arguments, given=given)
+
+
+def objects(repo: Path, ids: list[str], *, incoming: Incoming | None = None) -> list[bytes]:
+    """The raw contents of objects, given by their full ids, in that order. Raises SourceFault for one that is missing."""
+    return _objects(_open(repo, incoming), ids)
+
+
+def is_ancestor(repo: Path, ancestor: str, descendant: str, *, incoming: Incoming | None = None) -> bool:
     """Whether one revision is in the history of another (or is that commit). Raises SourceFault as `read_commit`."""
-    repository = _open(repo)
+    repository = _open(repo, incoming)
     ids = (_resolve(repository, ancestor), _resolve(repository, descendant))
     status, _, error = _run(repository, "merge-base", "--is-ancestor", "--end-of-options", *ids)
     if status not in (0, 1):
@@ -141,7 +192,7 @@ def _gitpython() -> Any:
     return git
 
 
-def _open(path: Path) -> _Repository:
+def _open(path: Path, incoming: Incoming | None = None) -> _Repository:
     git = _gitpython()
     try:
         # Expanding variables in paths is a habit of GitPython that a path from the command line must not meet.
@@ -153,6 +204,8 @@ def _open(path: Path) -> _Repository:
     except (git.InvalidGitRepositoryError, OSError):
         hint = "run `git init` and commit the manifests, or give the folder of the fleet repository"
         raise SourceFault(f"{path}: not in a git repository", hint=hint) from None
+    if incoming is not None:
+        return replace(found, incoming=incoming)
     _refuse_stranger(found)
     return found
 
@@ -173,43 +226,25 @@ def _refuse_stranger(repository: _Repository) -> None:
 
 def _run(repository: _Repository, *arguments: str, given: bytes = b"") -> tuple[int, bytes, str]:
     """Runs git and waits: exit status, output, error text. `given` is its standard input."""
-    environment = {
-        # Set, not inherited: in a git hook these name the hook's repository.
-        "GIT_DIR": str(repository.git_dir),
-        "GIT_WORK_TREE": str(repository.work_tree or repository.git_dir),
-        "GIT_INDEX_FILE": str(repository.git_dir / "index"),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CONFIG_COUNT": "0",
-        "GIT_CONFIG_PARAMETERS": "",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_ALLOW_PROTOCOL": "https:ssh",
-        "GIT_LITERAL_PATHSPECS": "1",
-        "GIT_PAGER": "cat",
-    }
-    settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=false")
-    git = _gitpython()
-    command = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
-    with tempfile.TemporaryFile() as standard_input:
-        standard_input.write(given)
-        standard_input.seek(0)
-        try:
-            status, output, error = git.Git(str(repository.work_tree or repository.git_dir)).execute(
-                command,
-                istream=standard_input,
-                with_extended_output=True,
-                with_exceptions=False,
-                stdout_as_string=False,
-                strip_newline_in_stdout=False,
-                kill_after_timeout=_SECONDS,
-                env=environment,
-            )
-        except git.GitCommandNotFound:
-            raise SourceFault("git was not found", hint="install git 2.30 or newer") from None
-    return status, output, error
+    environment = git_process.environment(
+        {
+            "GIT_DIR": str(repository.git_dir),
+            "GIT_WORK_TREE": str(repository.work_tree or repository.git_dir),
+            "GIT_INDEX_FILE": str(repository.git_dir / "index"),
+            **(repository.incoming.environment() if repository.incoming else {}),
+        }
+    )
+    ended = git_process.run(
+        git_process.git(*arguments), environment, given=given, bounds=Bounds(seconds=_SECONDS)
+    )
+    if ended.stopped:
+        why = (
+            f"did not end within {_SECONDS:.0f} seconds"
+            if ended.stopped == "deadline"
+            else "printed too much"
+        )
+        raise SourceFault(f"{repository.path}: git {arguments[0]} {why}", hint="run `git fsck` in it")
+    return ended.status, ended.output, ended.error
 
 
 def _resolve(repository: _Repository, rev: str) -> str:
@@ -348,13 +383,16 @@ def _decode(raw: bytes, encoding: str) -> str:
 
 __all__ = [
     "WORKTREE",
+    "Incoming",
     "Snapshot",
+    "ask",
     "check_revision",
     "dirty",
     "head_commit",
     "is_ancestor",
     "load_snapshot",
     "locate",
+    "objects",
     "read_commit",
     "read_folder",
     "resolve",
