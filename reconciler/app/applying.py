@@ -10,7 +10,7 @@ from reconciler.app import planning
 from reconciler.app.lock import applying
 from reconciler.app.planning import Wish
 from reconciler.app.settings import Settings
-from reconciler.converge.executor import Executor, Limits
+from reconciler.converge.executor import EVERYTHING, Executor, Limits, Part
 from reconciler.converge.observer import Observation, Observer
 from reconciler.converge.progress import Progress, Result
 from reconciler.converge.settle import settle
@@ -67,14 +67,24 @@ def apply(settings: Settings, store: Store, demand: Demand, progress: Progress) 
             plan = runner.run(_prepare(settings, store, demand, pool, progress))
             guard(plan, demand.approved)
             if not plan.effective and not plan.drift:
-                store.write(lambda tx: _note_revision(tx, plan))
+                store.write(lambda tx: _note_revision(tx, plan, settings.name))
                 return Applied(plan)
             if not demand.confirm(plan):
                 return Applied(plan, confirmed=False)
             limits = Limits(settings.nodes_at_once, settings.apply_within)
-            return Applied(plan, runner.run(Executor(store, pool, progress, limits).apply(plan)))
+            return Applied(
+                plan, runner.run(_apply(settings, demand, Executor(store, pool, progress, limits), plan))
+            )
         finally:
             runner.run(pool.close())
+
+
+async def _apply(settings: Settings, demand: Demand, executor: Executor, plan: Plan) -> list[Result]:
+    return await executor.apply(plan, part=EVERYTHING if demand.repair_only else _part(settings))
+
+
+def _part(settings: Settings) -> Part:
+    return Part(settings.name, lambda tx: inventory.recorded(tx, settings.name))
 
 
 async def _prepare(settings: Settings, store: Store, demand: Demand, pool: Pool, progress: Progress) -> Plan:
@@ -82,12 +92,13 @@ async def _prepare(settings: Settings, store: Store, demand: Demand, pool: Pool,
     await settle(store, pool, progress, settings.apply_within)
     if demand.saved is None:
         return await _plan(settings, store, demand, pool, progress)
-    check_fresh(demand.saved, await store.aread(inventory.recorded))
+    check_fresh(demand.saved, await store.aread(_part(settings).read))
     return demand.saved
 
 
 async def _plan(settings: Settings, store: Store, demand: Demand, pool: Pool, progress: Progress) -> Plan:
-    recorded = await store.aread(inventory.recorded)
+    # a repair is of everything that is recorded; a commit is of its own fleet
+    recorded = await store.aread(inventory.recorded if demand.repair_only else _part(settings).read)
     revision = None if demand.repair_only else await asyncio.to_thread(demand.wish.read, settings)
     seen = None
     if demand.wish.refresh:
@@ -98,12 +109,12 @@ async def _plan(settings: Settings, store: Store, demand: Demand, pool: Pool, pr
     return planning.of(revision, recorded, seen) if revision else planning.repairs(recorded, seen)
 
 
-def _note_revision(tx: Tx, plan: Plan) -> None:
+def _note_revision(tx: Tx, plan: Plan, fleet: str) -> None:
     """A commit that changes nothing is applied by that."""
     if plan.head_commit not in ("", plan.base_commit) and not errored(plan) and not plan.unreachable:
         author = {"author_name": plan.author_name, "author_email": plan.author_email}
-        revisions.accept(tx, commit=plan.head_commit, message="", **author)
-        revisions.set_status(tx, plan.head_commit, "applied")
+        revisions.accept(tx, commit=plan.head_commit, message="", fleet=fleet, **author)
+        revisions.set_status(tx, plan.head_commit, "applied", fleet=fleet)
 
 
 def guard(plan: Plan, approved: frozenset[str]) -> None:

@@ -11,6 +11,7 @@ from reconciler.app import fleets
 from reconciler.app.fleets import Revision
 from reconciler.app.settings import Settings
 from reconciler.errors import InvalidFleet
+from reconciler.kit import assets
 from reconciler.kit.clock import stamp, utc_now
 from reconciler.kit.text import count
 from reconciler.plan.make import make_plan
@@ -24,7 +25,9 @@ if TYPE_CHECKING:  # a plan between commits needs no database and no SSH, and pa
     from reconciler.plan.recorded import Recorded, RecordedResource
     from reconciler.store import Store
 
-ENGINE = f"reconciler {__version__}"
+_RENDERS = (assets.folder("templates"), assets.package("blueprint"), assets.package("platforms"))
+ENGINE = f"reconciler {__version__}+{assets.fingerprint(*_RENDERS)}"
+"""What renders steps: the program's version and a digest of templates, blueprints and platforms."""
 
 
 def between(settings: Settings, base: str, head: str) -> Plan:
@@ -65,7 +68,7 @@ def against_record(settings: Settings, store: Store, wish: Wish, progress: Progr
     from reconciler.record import inventory  # noqa: PLC0415 - SQLAlchemy is slow to import
 
     revision = wish.read(settings)
-    recorded = store.read(inventory.recorded)
+    recorded = store.read(lambda tx: inventory.recorded(tx, settings.name))
     seen = asyncio.run(_observed(store, recorded, wish, progress)) if wish.refresh else None
     return of(revision, recorded, seen)
 

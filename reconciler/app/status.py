@@ -12,7 +12,7 @@ from reconciler.store.queries import conditions, databases, deployments, invento
 from reconciler.store.queries.conditions import Condition
 from reconciler.store.queries.deployments import Filter
 
-_ORDER = (Kind.SERVER, Kind.SITE, Kind.DATABASE, Kind.SSH_KEY, Kind.USER)
+_ORDER = (Kind.SERVER, Kind.SITE, Kind.DATABASE, Kind.ROLLOUT, Kind.SSH_KEY, Kind.USER)
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ def of_all(tx: Tx) -> list[ResourceStatus]:
     states = _states(tx)
     of: dict[Key, dict[str, Condition]] = {}
     for condition in conditions.listed(tx):
+        if condition.kind not in _KINDS:
+            continue  # those of a fleet are told with its source
         of.setdefault(Key(Kind(condition.kind), condition.name), {})[condition.type] = condition
     found = []
     for entry in inventory.all(tx):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.command(name="apply")
 @click.argument("planfile", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @options.fleet
+@options.fleet_name
 @options.state
 @click.option("--rev", default="HEAD", show_default=True, help="Commit, branch or tag to apply.")
 @click.option("--yes", "--auto-approve", "yes", is_flag=True, help="Do not ask before the apply starts.")
@@ -49,6 +50,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     planfile: Path | None,
     fleet: Path,
     subpath: str,
+    fleet_name: str,
     state: Path,
     rev: str,
     *,
@@ -73,7 +75,9 @@ def command(  # noqa: PLR0913 - one parameter an option
 
     if output == "json" and not yes:
         raise click.UsageError("--output json needs --yes: there is nobody to ask")
-    settings = Settings(state=state.absolute(), fleet=fleet, subpath=subpath, apply_within=timeout)
+    settings = Settings(
+        state=state.absolute(), fleet=fleet, subpath=subpath, name=fleet_name, apply_within=timeout
+    )
 
     def confirm(plan: Plan) -> bool:
         if output == "text":

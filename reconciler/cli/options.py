@@ -52,6 +52,18 @@ def fleet(function: F) -> F:
     )(function)
 
 
+def fleet_name(function: F) -> F:
+    """`--fleet-name NAME`."""
+    return click.option(
+        "--fleet-name",
+        envvar="RECONCILER_FLEET_NAME",
+        default="main",
+        show_default=True,
+        metavar="NAME",
+        help="The fleet's name, where one database holds several.",
+    )(function)
+
+
 def output(*formats: str) -> Callable[[F], F]:
     """`--output text|json…`; the first is the default."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(name="plan")
 @options.fleet
+@options.fleet_name
 @options.state
 @click.option("--rev", default="HEAD", show_default=True, help="Commit, branch or tag to plan.")
 @click.option("--worktree", is_flag=True, help="Plan the files as they are now, committed or not.")
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 def command(  # noqa: PLR0913 - one parameter an option
     fleet: Path,
     subpath: str,
+    fleet_name: str,
     state: Path,
     rev: str,
     *,
@@ -57,7 +59,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     from reconciler.app.settings import Settings  # noqa: PLC0415
     from reconciler.plan.exits import exit_code  # noqa: PLC0415
 
-    settings = Settings(state=state.absolute(), fleet=fleet, subpath=subpath)
+    settings = Settings(state=state.absolute(), fleet=fleet, subpath=subpath, name=fleet_name)
     if base is not None:
         if refresh or worktree:
             raise click.UsageError("--from compares commits alone: leave --refresh and --worktree out")

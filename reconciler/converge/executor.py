@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from reconciler.blueprint.model import Section
 from reconciler.converge import access, assemble, outcomes, session, verdict
@@ -19,13 +19,15 @@ from reconciler.errors import Conflict, ReconcilerError
 from reconciler.kit import ids
 from reconciler.nodes.answers import Outcome
 from reconciler.nodes.pool import Pool
+from reconciler.nodes.target import Target
 from reconciler.plan.identity import check_fresh, identity
 from reconciler.plan.model import Action, Change, Plan
+from reconciler.plan.recorded import Recorded
 from reconciler.record import deployments as record
 from reconciler.record import inventory
 from reconciler.record.deployments import Cause
 from reconciler.secrets.redact import Redactor
-from reconciler.store import Store
+from reconciler.store import Store, Tx
 from reconciler.store.words import TriggeredVia
 
 
@@ -37,6 +39,34 @@ class Limits:
     apply_within: float = 1800.0
 
 
+@dataclass(frozen=True)
+class Part:
+    """The part of the recorded state that a plan is about, for applies that run side by side.
+
+    `read` gives that part as it is recorded now, `check` raises StalePlan when it is not what the plan was made from.
+    `concludes`: the revision is applied, or has failed, with this apply.
+    """
+
+    fleet: str = inventory.MAIN
+    read: Callable[[Tx], Recorded] = inventory.recorded
+    check: Callable[[Plan, Recorded], None] = check_fresh
+    concludes: bool = True
+
+
+EVERYTHING = Part()
+
+
+@dataclass(frozen=True)
+class Running:
+    """An apply that a node works on: its id and fence there, and the deployments that it is for."""
+
+    server: str
+    apply_id: str
+    fence: int
+    deployments: tuple[str, ...]
+    target: Target = field(repr=False)
+
+
 class Executor:
     """Applies plans with the nodes of a pool and records them in a store."""
 
@@ -46,16 +76,34 @@ class Executor:
         self._progress = progress
         self._limits = limits or Limits()
         self._gate = asyncio.Semaphore(self._limits.nodes_at_once)
+        self._running: dict[str, Running] = {}
 
-    async def apply(self, plan: Plan, *, trigger: TriggeredVia = "cli", branch: str = "main") -> list[Result]:
+    @property
+    def running(self) -> Mapping[str, Running]:
+        """What runs on nodes now, by server: for an operator who wants to stop it."""
+        return self._running
+
+    async def apply(
+        self, plan: Plan, *, trigger: TriggeredVia = "cli", branch: str = "main", part: Part = EVERYTHING
+    ) -> list[Result]:
         """Apply a plan whose guards are satisfied; every resource that it changes has a result.
 
         StalePlan when the recorded state moved since the plan was made; StoreFault's leaves. Faults of nodes are
-        results, not exceptions.
+        results, not exceptions. Cancelled from outside it stops at once; what a node has begun goes on there, and its
+        deployments stay unfinished until they are settled.
         """
-        recorded = await self._store.aread(inventory.recorded)
-        check_fresh(plan, recorded)
-        cause = Cause(identity(plan), plan.head_commit, plan.author_name, plan.author_email, trigger, branch)
+        recorded = await self._store.aread(part.read)
+        part.check(plan, recorded)
+        cause = Cause(
+            identity(plan),
+            plan.head_commit,
+            plan.author_name,
+            plan.author_email,
+            trigger,
+            branch,
+            part.fleet,
+            plan.engine,
+        )
         run = Run.of(plan, cause, recorded, self._progress)
         work = assemble.work(plan, run.servers)
         run.applies = {name: ids.new() for name in work}
@@ -70,7 +118,8 @@ class Executor:
         leaving = assemble.departures(plan, run.servers)
         await self._each(self._clear(run, name, leaving[name]) for name in sorted(leaving))
         await self._without_node(run, work)
-        await self._store.awrite(lambda tx: outcomes.conclude(tx, run))
+        if part.concludes:
+            await self._store.awrite(lambda tx: outcomes.conclude(tx, run))
         return run.results
 
     async def _each(self, nodes: Iterable[Awaitable[None]]) -> None:
@@ -151,6 +200,7 @@ class Executor:
                 lambda tx: outcomes.fence(tx, server.name, hello.fence, hello.agent)
             )
             present = {section.id for section in state.bundle.sections}
+            self._running[server.name] = Running(server.name, apply_id, fence, tuple(of.values()), target)
             try:
                 return await session.apply(
                     node,
@@ -162,6 +212,7 @@ class Executor:
                     within=self._limits.apply_within,
                 )
             finally:
+                del self._running[server.name]
                 await journal.flush()
 
     async def _settle(self, run: Run, key: Key, change: Change | None, found: Verdict) -> None:

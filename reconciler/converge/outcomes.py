@@ -24,7 +24,7 @@ def begin(tx: Tx, run: Run, work: Mapping[str, NodeWork]) -> None:
     plan = run.plan
     if plan.head_commit not in ("", "worktree"):
         author = {"author_name": plan.author_name, "author_email": plan.author_email}
-        revisions.accept(tx, commit=plan.head_commit, message="", **author)
+        revisions.accept(tx, commit=plan.head_commit, message="", fleet=run.cause.fleet, **author)
     for manifest in run.fleet.ssh_keys():
         access.ensure_key(tx, manifest)
     for key in _givers(plan):
@@ -102,9 +102,10 @@ def fail(tx: Tx, run: Run, key: Key, change: Change | None, found: Verdict) -> N
 def conclude(tx: Tx, run: Run) -> None:
     """How the revision stands; a repair says nothing about it."""
     changed = {change.key for change in run.plan.effective}
-    if changed and revisions.get(tx, run.plan.head_commit) is not None:
+    fleet = run.cause.fleet
+    if changed and revisions.get(tx, run.plan.head_commit, fleet) is not None:
         ok = not errored(run.plan) and not any(run.failed(key) for key in changed)
-        revisions.set_status(tx, run.plan.head_commit, "applied" if ok else "failed")
+        revisions.set_status(tx, run.plan.head_commit, "applied" if ok else "failed", fleet=fleet)
 
 
 def fence(tx: Tx, name: str, seen: int, agent: str) -> int:

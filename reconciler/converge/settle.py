@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.converge import access, assemble, verdict
@@ -37,13 +37,15 @@ class _Left:
     members: tuple[Deployment, ...]
 
 
-async def settle(store: Store, pool: Pool, progress: Progress, within: float) -> int:
-    """End every unfinished deployment with what its node says; returns how many there were.
+async def settle(
+    store: Store, pool: Pool, progress: Progress, within: float, only: Collection[str] | None = None
+) -> int:
+    """End every unfinished deployment (on the servers `only`) with what its node says; returns how many there were.
 
     The resources keep their failed mark, so that the next plan looks at them again: what the node did is then found
     in place and nothing is repeated. One whose node cannot be reached is ended as failed, for the same reason.
     """
-    left = await store.aread(_unfinished)
+    left = [group for group in await store.aread(_unfinished) if only is None or group.name in only]
 
     async def one(group: _Left) -> None:
         answer = await _ask(store, pool, progress, group, within)

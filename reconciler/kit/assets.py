@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -13,3 +14,18 @@ def folder(name: str) -> Path:
         if candidate.is_dir():
             return candidate
     raise FileNotFoundError(f"the installation lacks its folder {name!r}; install the package again")
+
+
+def fingerprint(*folders: Path) -> str:
+    """Twelve hexadecimal digits that stand for the files of these folders: they change when any of them does."""
+    digest = hashlib.sha256()
+    for top in folders:
+        for path in sorted(p for p in top.rglob("*") if p.is_file() and p.suffix != ".pyc"):
+            digest.update(f"{path.relative_to(top)}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def package(name: str) -> Path:
+    """The folder of one of our own packages."""
+    return _PACKAGE / name

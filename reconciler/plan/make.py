@@ -25,7 +25,7 @@ from reconciler.plan.recorded import Recorded
 from reconciler.plan.rendered import render_scope
 from reconciler.plan.scope import touched_servers
 from reconciler.plan.sections import BlueprintRenderer, SectionRenderer
-from reconciler.plan.standing import Standings, settle
+from reconciler.plan.standing import Holds, Standings, settle
 
 
 class Head(Protocol):
@@ -58,15 +58,16 @@ def make_plan(  # noqa: PLR0913 - three inputs, and what describes them
     refreshed: bool = False,
     unreachable: Mapping[str, str] | None = None,
     renderer: SectionRenderer | None = None,
+    hold: Holds | None = None,
 ) -> Plan:
     """Compare a revision with the recorded state. Pure: the same inputs give the same plan.
 
     `created_at` is RFC 3339; `engine` names this version of the program and its templates. `drift`, `refreshed` and
     `unreachable` (server to reason) say what asking the nodes gave. Problems of manifests are carried along; they never
-    raise. `renderer` stands in for the blueprints in tests.
+    raise. `renderer` stands in for the blueprints in tests. What is in `hold` (resource to reason) stays as recorded.
     """
     renderer = renderer or BlueprintRenderer()
-    standings = settle(loaded.fleet, recorded)
+    standings = settle(loaded.fleet, recorded, hold)
     renamed = _renamed_servers(standings)
     drafting = Drafting(loaded.fleet, renamed)
     drafts = {key: drafting.draft(key, standing) for key, standing in sorted(standings.of.items())}

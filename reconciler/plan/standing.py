@@ -73,16 +73,21 @@ class Standings:
     findings: tuple[Finding, ...] = ()
 
 
-def settle(fleet: Fleet, recorded: Recorded) -> Standings:
+Holds = Mapping[Key, str]
+"""Resources that stay as they are recorded, whatever is declared, each with the reason."""
+
+
+def settle(fleet: Fleet, recorded: Recorded, hold: Holds | None = None) -> Standings:
     """Decide for every resource; the findings are those about renames and about removals that were left out."""
-    return _Settling(fleet, recorded).run()
+    return _Settling(fleet, recorded, hold or {}).run()
 
 
 class _Settling:
     """The rules, in their order. One use: `run` fills `of` and returns it."""
 
-    def __init__(self, fleet: Fleet, recorded: Recorded) -> None:
+    def __init__(self, fleet: Fleet, recorded: Recorded, hold: Holds) -> None:
         self.fleet = fleet
+        self.hold = hold
         self.recorded = recorded
         self.moves = find_moves(fleet, recorded)
         self.of: dict[Key, Standing] = {}
@@ -111,6 +116,9 @@ class _Settling:
         if manifest.spec.suspend:
             self._as_recorded(key, "suspended", "`suspend: true`", declared, previous)
             return
+        if (why := self.hold.get(key) or (self.hold.get(previous) if previous else None)) is not None:
+            self._as_recorded(key, "held", why, declared, previous)
+            return
         found = self.recorded.resources.get(previous or key)
         self.of[key] = Standing(Stand.WANTED, manifest, found, declared, previous)
 
@@ -137,6 +145,8 @@ class _Settling:
         if spec_of(found.manifest).get("suspend") is True:
             why = "it was suspended when its manifest was removed; declare it again without `suspend` to remove it"
             self._as_recorded(key, "suspended", why)
+        elif key in self.hold:
+            self._as_recorded(key, "held", self.hold[key])
         elif key in self.moves.disputed:
             claimants = " and ".join(map(str, self.moves.disputed[key]))
             self._as_recorded(key, "ambiguous", f"{claimants} claim to be its new name")

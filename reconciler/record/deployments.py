@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.blueprint.model import Step
 from reconciler.desired.fleet import Key
@@ -23,7 +23,10 @@ from reconciler.store.words import TriggeredVia
 
 @dataclass(frozen=True)
 class Cause:
-    """What set a run of reconciles off: the plan, the commit and its author, and how it was asked for."""
+    """What set a run of reconciles off: the plan, the commit and its author, and how it was asked for.
+
+    `engine` is what rendered the steps, so that a later plan knows whether it must render them again.
+    """
 
     plan_id: str
     commit: str
@@ -31,6 +34,13 @@ class Cause:
     author_email: str
     trigger: TriggeredVia
     branch: str = "main"
+    fleet: str = inventory.MAIN
+    engine: str = ""
+
+    @property
+    def origin(self) -> inventory.Origin:
+        """What the inventory keeps of it."""
+        return inventory.Origin(self.commit, self.fleet, self.engine)
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,7 @@ def _prepare(tx: Tx, change: Change, steps: Sequence[Step], cause: Cause) -> Non
         # until it has arrived, the server that it comes to answers for what is begun there
         inventory.leave_behind(tx, change.server, steps)
     elif change.after is not None and change.action is not Action.FORGET and not replaced:
-        inventory.put_attempt(tx, change, steps, cause.commit)
+        inventory.put_attempt(tx, change, steps, cause.origin)
     if isinstance(manifest, Server):
         software.begin(tx, manifest)
     if new:
@@ -171,7 +181,7 @@ def succeed(
         if isinstance(manifest, Database):
             before = _parsed(key, change.before) if change.destroys else None
             resources.keep_only(tx, key.name, manifest, before)
-        inventory.put(tx, change, steps, cause.commit)
+        inventory.put(tx, change, steps, cause.origin)
         if change.previous_server is not None and change.server is not None:
             inventory.cleared(tx, change.server, steps)
         suspended = isinstance(manifest, Site) and manifest.spec.state == "suspended"
@@ -197,7 +207,7 @@ def note(tx: Tx, change: Change, deployment: str, cause: Cause, message: str) ->
     """Only the record of something that failed last time changes, say that it is suspended: it stays as failed as it was."""
     entry = inventory_rows.get(tx, change.key.kind.value, change.key.name)
     steps = steps_of(entry.steps) if entry else ()
-    inventory.put(tx, change, steps, cause.commit)
+    inventory.put(tx, change, steps, replace(cause.origin, engine=""))
     conditions.fail(tx, change.key, cause.commit, message, stalled=True)
     _end(tx, change.key, deployment, message, ok=True)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler.blueprint.model import Step
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind
 from reconciler.desired.problems import Source
+from reconciler.errors import Conflict
 from reconciler.kit import canonical
 from reconciler.plan.model import Change
 from reconciler.plan.recorded import Recorded, RecordedResource
@@ -17,13 +19,18 @@ from reconciler.store.queries import conditions, inventory, revisions, servers
 from reconciler.store.queries.inventory import InventoryEntry
 
 READY = "Ready"
+MAIN = "main"
+"""The fleet of whoever names none."""
 
 
-def recorded(tx: Tx) -> Recorded:
-    """Everything that is recorded as applied. A resource without a true Ready condition counts as failed."""
+def recorded(tx: Tx, fleet: str | None = None) -> Recorded:
+    """Everything that is recorded as applied, of one fleet or of all.
+
+    A resource without a true Ready condition counts as failed.
+    """
     ready = {(c.kind, c.name) for c in conditions.listed(tx) if c.type == READY and c.status == "True"}
     resources = {}
-    for entry in inventory.all(tx):
+    for entry in inventory.all(tx, fleet):
         key = Key(Kind(entry.kind), entry.name)
         resources[key] = RecordedResource(
             key=key,
@@ -34,8 +41,9 @@ def recorded(tx: Tx) -> Recorded:
             revision=entry.revision,
             source=Source(entry.path, entry.line) if entry.path else None,
             failed=(entry.kind, entry.name) not in ready,
+            engine=entry.engine,
         )
-    newest = revisions.newest(tx)
+    newest = revisions.newest(tx, fleet=fleet or MAIN)
     return Recorded(
         resources=resources,
         serial=inventory.serial(tx),
@@ -45,11 +53,26 @@ def recorded(tx: Tx) -> Recorded:
     )
 
 
-def put(tx: Tx, change: Change, steps: Iterable[Step], revision: str) -> None:
+@dataclass(frozen=True)
+class Origin:
+    """Where a record comes from: the commit, the fleet, and what rendered the steps (empty: unknown)."""
+
+    revision: str
+    fleet: str = MAIN
+    engine: str = ""
+
+
+def put(tx: Tx, change: Change, steps: Iterable[Step], origin: Origin) -> None:
     """Record a resource as applied: its manifest, its steps in plan form, what was allocated to it.
 
-    ValueError when the change leaves nothing to record.
+    ValueError when the change leaves nothing to record, Conflict when another fleet has it.
     """
+    known = inventory.get(tx, change.key.kind.value, change.key.name)
+    if known is not None and known.fleet != origin.fleet:
+        raise Conflict(
+            f"{change.address} belongs to the fleet {known.fleet}",
+            hint="choose another name, or remove it from the other fleet first",
+        )
     if change.after is None:
         raise ValueError(f"{change.address} leaves nothing to record")
     inventory.put(
@@ -60,16 +83,18 @@ def put(tx: Tx, change: Change, steps: Iterable[Step], revision: str) -> None:
             spec=change.after,
             digest=canonical.digest(change.after),
             steps=[step.to_json() for step in steps],
-            revision=revision,
+            revision=origin.revision,
             path=change.source.path if change.source else "",
             line=change.source.line if change.source else 1,
             server=change.server,
             identity=change.identity,
+            fleet=origin.fleet,
+            engine=origin.engine,
         ),
     )
 
 
-def put_attempt(tx: Tx, change: Change, steps: Iterable[Step], revision: str) -> None:
+def put_attempt(tx: Tx, change: Change, steps: Iterable[Step], origin: Origin) -> None:
     """Record, before the node is touched, what it may have afterwards.
 
     The steps of before and after together: should the apply break off, a later deletion still finds everything. The
@@ -78,8 +103,8 @@ def put_attempt(tx: Tx, change: Change, steps: Iterable[Step], revision: str) ->
     """
     old = inventory.get(tx, change.key.kind.value, change.key.name)
     wanted = {step.key: step.to_json() for step in steps}
-    if old is None:
-        put(tx, change, steps, revision)
+    if old is None or old.fleet != origin.fleet:
+        put(tx, change, steps, replace(origin, engine=""))
         return
     # a unit that ran and is to be stopped may still run afterwards, so it stays something to undo
     running = {
@@ -87,7 +112,8 @@ def put_attempt(tx: Tx, change: Change, steps: Iterable[Step], revision: str) ->
     }
     wanted |= {key: step for key, step in running.items() if key in wanted}
     before = [step for step in old.steps if step["key"] not in wanted]
-    _rewrite(tx, old, steps=[*before, *wanted.values()], identity={**change.identity, **old.identity})
+    steps_now = [*before, *wanted.values()]
+    _rewrite(tx, old, steps=steps_now, identity={**change.identity, **old.identity}, engine="")
 
 
 def rename(tx: Tx, kind: Kind, old: str, new: str) -> None:
@@ -100,14 +126,14 @@ def rename(tx: Tx, kind: Kind, old: str, new: str) -> None:
     entry = inventory.get(tx, kind.value, new)
     if entry is not None:
         metadata = {**entry.spec.get("metadata", {}), "name": new}
-        _rewrite(tx, entry, spec={**entry.spec, "metadata": metadata})
+        _rewrite(tx, entry, spec={**entry.spec, "metadata": metadata}, engine="")
     if kind is Kind.SERVER:
         for found in inventory.all(tx):
             if found.server == old:
                 spec = found.spec
                 if spec.get("spec", {}).get("server") == old:
                     spec = {**spec, "spec": {**spec["spec"], "server": new}}
-                _rewrite(tx, found, spec=spec, server=new)
+                _rewrite(tx, found, spec=spec, server=new, engine="")
 
 
 def leave_behind(tx: Tx, server: str, steps: Sequence[Step]) -> None:
@@ -120,7 +146,7 @@ def leave_behind(tx: Tx, server: str, steps: Sequence[Step]) -> None:
     if entry is not None:
         known = {step["key"] for step in entry.steps}
         left = [step.to_json() for step in steps if step.key not in known]
-        _rewrite(tx, entry, steps=[*entry.steps, *left])
+        _rewrite(tx, entry, steps=[*entry.steps, *left], engine="")
 
 
 def cleared(tx: Tx, server: str, left: Iterable[Step]) -> None:

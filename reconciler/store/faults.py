@@ -21,6 +21,11 @@ _NOUNS = {
     "revisions": "revision",
     "leases": "lease",
     "tokens": "token",
+    "sources": "source",
+    "plans": "plan",
+    "rollouts": "rollout",
+    "loop_state": "object",
+    "suspensions": "suspension",
 }
 _WITHHELD = {("tokens", "digest"), ("audit", "hash"), ("audit", "prev_hash")}
 _RESTORE = "restore the newest backup with 'reconciler restore', and keep the damaged file for inspection"

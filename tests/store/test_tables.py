@@ -22,6 +22,7 @@ CASCADES = {
     ("tokens", "server_id"): "servers",
     ("tokens", "user_id"): "users",
     ("user_preferences", "user_id"): "users",
+    ("deliveries", "alert_id"): "alerts",
 }
 NULLED = {
     ("servers", "ssh_key_id"): "ssh_keys",
@@ -47,7 +48,12 @@ UNIQUE = [
     ("user_preferences", "user_id", "key"),
     ("inventory", "kind", "name"),
     ("conditions", "kind", "name", "type"),
-    ("revisions", "commit"),
+    ("revisions", "fleet", "commit"),
+    ("sources", "fleet"),
+    ("plans", "fleet", "identity"),
+    ("rollouts", "fleet", "commit", "server"),
+    ("loop_state", "kind", "name"),
+    ("suspensions", "kind", "name"),
     ("leases", "name"),
     ("tokens", "digest"),
 ]
@@ -70,6 +76,14 @@ WORDS = {
     ("revisions", "status"): "accepted applying applied failed quarantined superseded",
     ("events", "type"): "Normal Warning",
     ("tokens", "kind"): "api setup callback webhook",
+    ("sources", "state"): "ok unreachable empty rewritten unsigned refused",
+    ("plans", "status"): "planned reviewed waiting approved applied diverged superseded",
+    ("rollouts", "state"): "pending applying soaking healthy failed",
+    ("requests", "verb"): "reconcile cancel heal reload",
+    ("requests", "outcome"): "done refused",
+    ("alerts", "state"): "new ongoing resolved",
+    ("alerts", "severity"): "info warning error",
+    ("deliveries", "event"): "firing reminder resolved",
 }
 
 
