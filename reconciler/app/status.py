@@ -13,6 +13,7 @@ from reconciler.store.queries.conditions import Condition
 from reconciler.store.queries.deployments import Filter
 
 _ORDER = (Kind.SERVER, Kind.SITE, Kind.DATABASE, Kind.ROLLOUT, Kind.SSH_KEY, Kind.USER)
+_KINDS = frozenset(kind.value for kind in Kind)
 
 
 @dataclass(frozen=True)
