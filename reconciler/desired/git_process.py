@@ -156,8 +156,10 @@ def _follow(process: subprocess.Popen[bytes], bounds: Bounds) -> tuple[Stopped, 
             stopped = _reason(process, bounds, gathered, until)
             if not stopped and _exited(process) and not selector.select(0.5):
                 break  # something that it started holds the pipe open; it ends with the group
-        while not stopped and not _exited(process):  # closed its outputs and goes on
-            time.sleep(_TICK)
+        pause = 0.001
+        while not stopped and not _exited(process):  # closed its outputs: about to end, or it goes on
+            time.sleep(pause)
+            pause = min(_TICK, pause * 2)
             stopped = _reason(process, bounds, gathered, until)
     buffers = [bytes(gathered[pipe]) if pipe else b"" for pipe in (process.stdout, process.stderr)]
     return stopped, buffers[0], buffers[1]
