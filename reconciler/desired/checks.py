@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from reconciler.desired.kinds import Database, Resource, Server, Site
+from reconciler.desired import windows
+from reconciler.desired.kinds import Database, Resource, Rollout, Server, Site
 from reconciler.desired.kinds.common import MOVED_FROM
 from reconciler.kit.text import did_you_mean
 from reconciler.platforms import for_os
@@ -42,13 +44,14 @@ ENV_OF_DATABASE = ("CONNECTION", "HOST", "PORT", "SOCKET", "DATABASE", "USERNAME
 
 @dataclass(frozen=True)
 class Finding:
-    """One broken rule of a manifest, with the path that it is about."""
+    """One broken rule of a manifest, with the path that it is about. A warning does not break the resource."""
 
     path: Path
     code: str
     message: str
     hint: str = ""
     at_key: bool = False
+    severity: Literal["error", "warning"] = "error"
 
 
 def check(manifest: Resource) -> Iterator[Finding]:
@@ -61,6 +64,8 @@ def check(manifest: Resource) -> Iterator[Finding]:
             yield from _site(manifest)
         case Database():
             yield from _database(manifest)
+        case Rollout():
+            yield from _rollout(manifest)
 
 
 def _annotations(manifest: Resource) -> Iterator[Finding]:
@@ -128,3 +133,26 @@ def _database(database: Database) -> Iterator[Finding]:
             message = f"{spec.engine} has no privilege {privilege}"
             hint = f"it has {', '.join(sorted(PRIVILEGES[spec.engine]))}"
             yield Finding(("spec", "privileges", place), "privileges", message, hint)
+
+
+def _rollout(rollout: Rollout) -> Iterator[Finding]:
+    spec = rollout.spec
+    for field, items in (("waves", spec.waves), ("windows", spec.windows)):
+        names = [item.name for item in items]
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                message = f"another one of spec.{field} is called {name} too"
+                yield Finding(("spec", field, place, "name"), "name-twice", message, "rename one of them")
+    for place, window in enumerate(spec.windows):
+        if windows.zone(window.timezone) is None:
+            message = f"there is no time zone {window.timezone}"
+            path: Path = ("spec", "windows", place, "timezone")
+            hint = (
+                windows.meant(window.timezone) or "write a name of the IANA time zones, such as Europe/Berlin"
+            )
+            yield Finding(path, "unknown-time-zone", message, hint)
+    for place in windows.never_open(spec.windows):
+        message = f"the window {spec.windows[place].name} never opens: windows that deny cover it"
+        yield Finding(
+            ("spec", "windows", place, "name"), "never-opens", message, "shorten them, or remove it"
+        )

@@ -29,7 +29,7 @@ class FieldDoc:
 
     `path` has its YAML spelling without the kind (`("spec", "phpVersion")`). `type` is in words; `default` is YAML in
     one line, or "" for none; `allowed` are all values if they are few; `rule` is what a text has to look like.
-    `model` is set where the field has fields of its own; `free` where it is a map with keys of the user's choice.
+    `model` is set where the field, or each item of its list, has fields of its own; `free` where it is a map with keys of the user's choice.
     """
 
     path: tuple[str, ...]
@@ -61,8 +61,13 @@ def children(model: type[BaseModel], path: tuple[str, ...] = ()) -> Mapping[str,
     }
 
 
-def walk(kind: Kind) -> Iterator[FieldDoc]:
-    """Every field of a kind, parents first."""
+def root(of: Kind | ModelType) -> ModelType:
+    """The model of a kind; another document's model is its own root."""
+    return MODELS[of] if isinstance(of, Kind) else of
+
+
+def walk(of: Kind | ModelType) -> Iterator[FieldDoc]:
+    """Every field of a kind or another document, parents first."""
 
     def below(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[FieldDoc]:
         for field in children(model, path).values():
@@ -70,12 +75,12 @@ def walk(kind: Kind) -> Iterator[FieldDoc]:
             if field.model is not None:
                 yield from below(field.model, field.path)
 
-    return below(MODELS[kind], ())
+    return below(root(of), ())
 
 
-def find(kind: Kind, path: Sequence[str | int]) -> FieldDoc | None:
+def find(of: Kind | ModelType, path: Sequence[str | int]) -> FieldDoc | None:
     """The field at a path, or None. Indices are passed over; keys of free maps belong to the map."""
-    model: type[BaseModel] | None = MODELS[kind]
+    model: type[BaseModel] | None = root(of)
     found: FieldDoc | None = None
     for part in path:
         if isinstance(part, int) or (found is not None and found.free):
@@ -156,7 +161,7 @@ class _Words:
                 return _choice(tuple(str(a) for a in arguments))
             case origin if origin is tuple:
                 item = _Words.of(arguments[0])
-                return replace(item, type=f"list of {item.many or item.type}", many="", model=None)
+                return replace(item, type=f"list of {item.many or item.type}", many="")
             case origin if origin is dict:
                 key, value = _Words.of(arguments[0]), _Words.of(arguments[1])
                 return _Words(f"map of {key.many or key.type} to {value.many or value.type}", rule=value.rule)

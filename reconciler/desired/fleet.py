@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from reconciler.desired.kinds import Database, Kind, Resource, Server, Site, SSHKey, User
+from reconciler.desired.kinds import Database, Kind, Resource, Rollout, Server, Site, SSHKey, User
 from reconciler.desired.problems import Problem, Source
 
 FieldPath = tuple[str | int, ...]
@@ -96,6 +96,10 @@ class Fleet:
     def users(self) -> Iterator[User]:
         """All Users, by name."""
         return (m for m in self._of(Kind.USER) if isinstance(m, User))
+
+    def rollouts(self) -> Iterator[Rollout]:
+        """All Rollouts, by name."""
+        return (m for m in self._of(Kind.ROLLOUT) if isinstance(m, Rollout))
 
     def _of(self, kind: Kind) -> Iterator[Resource]:
         return (self.entries[k].manifest for k in sorted(k for k in self.entries if k.kind == kind))

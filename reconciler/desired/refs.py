@@ -15,6 +15,7 @@ from reconciler.desired.checks import ENV_OF_DATABASE, Finding, reserved_env
 from reconciler.desired.fleet import Entry, FieldPath, Key
 from reconciler.desired.kinds import Database, Kind, Server, Site, SSHKey, User
 from reconciler.desired.kinds.common import MOVED_FROM
+from reconciler.desired.kinds.keys import signing_fingerprint
 from reconciler.desired.problems import Source
 from reconciler.kit.text import did_you_mean
 
@@ -61,6 +62,10 @@ def claims(entry: Entry) -> Iterator[Claim]:
             yield Claim(
                 "duplicate-email", f"the address {spec.email}", (spec.email.lower(),), ("spec", "email")
             )
+            for place, key in enumerate(spec.signing_keys):
+                print_ = signing_fingerprint(key)
+                where: FieldPath = ("spec", "signingKeys", place)
+                yield Claim("duplicate-signing-key", f"the signing key {print_}", (print_,), where)
 
 
 def _database_claims(database: Database) -> Iterator[Claim]:

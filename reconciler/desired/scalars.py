@@ -1,4 +1,4 @@
-"""Plain scalars of YAML as the JSON schema of YAML 1.2 reads them, and those that are refused."""
+"""Plain scalars of YAML as the JSON schema of YAML 1.2 reads them, those that are refused, and lengths of time in words."""
 
 from __future__ import annotations
 
@@ -50,3 +50,26 @@ def resolve(text: str) -> Scalar | Ambiguous:
     if _DOUBTFUL.fullmatch(text):
         return Ambiguous("write it in quotes if it is text, or as a plain decimal number")
     return text
+
+
+DURATION_PATTERN = r"^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}s)?([0-9]{1,8}ms)?$"
+"""A length of time as Go writes it, without fractions: hours, minutes, seconds, milliseconds, the largest first."""
+
+_PART = re.compile(r"([0-9]+)(ms|h|m|s)")
+_MILLISECONDS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+
+
+def seconds(text: str) -> float:
+    """The seconds of a duration: 90.0 for `1m30s`. ValueError when the text is none (`DURATION_PATTERN`)."""
+    if not text or not re.fullmatch(DURATION_PATTERN[1:-1], text):
+        raise ValueError("must be a duration, such as 45s, 10m or 1h30m")
+    return sum(int(number) * _MILLISECONDS[unit] for number, unit in _PART.findall(text)) / 1000
+
+
+def duration(length: float) -> str:
+    """The one spelling of a length in seconds, zero parts left out: `1m30s` for 90.0, `0s` for nothing."""
+    rest, text = round(length * 1000), ""
+    for unit, size in _MILLISECONDS.items():
+        number, rest = divmod(rest, size)
+        text += f"{number}{unit}" if number else ""
+    return text or "0s"

@@ -9,12 +9,12 @@ from functools import cache
 
 from pydantic import ValidationError
 
-from reconciler.desired import checks, refs, validation
+from reconciler.desired import checks, refs, rollouts, validation
 from reconciler.desired.checks import Finding
 from reconciler.desired.defaults import Clash, Layer, Merged, Merger
 from reconciler.desired.fields import spec_model
 from reconciler.desired.fleet import Entry, FieldPath, Fleet, Key, Loaded, Origin
-from reconciler.desired.kinds import MODELS, Database, Defaults, Kind, Manifest, Server, Site, SSHKey, User
+from reconciler.desired.kinds import MODELS, Defaults, Kind, Manifest, Resource
 from reconciler.desired.kinds.common import MOVED_FROM
 from reconciler.desired.places import DocumentRef, Places
 from reconciler.desired.problems import Problem, Source
@@ -145,7 +145,7 @@ class _Load:
             identity = (clash.path, clash.first.name, clash.second.name)
             self._clashes.setdefault(identity, (clash, []))[1].append(key)
         sound = not (doubts or merged.clashes or candidate.flawed or key in twice)
-        if sound and isinstance(manifest, (Server, Site, Database, SSHKey, User)):
+        if sound and isinstance(manifest, Resource):
             defaulted = {path: layer.place(path) for path, layer in merged.given.items()}
             self._entries[key] = Entry(manifest, Origin(candidate.source, defaulted))
             self._documents[key] = candidate.document
@@ -215,19 +215,25 @@ class _Load:
                     self._find(entry, finding)
             if kind is Kind.SITE:
                 self._all(refs.environment(self._entries))
+        self._all(rollouts.overlaps(self._entries, self._place))
+        # The labels of a server whose manifest cannot be read are not known.
+        if self._whole and not any(key.kind is Kind.SERVER for key in self._broken):
+            sound = {key: entry for key, entry in self._entries.items() if key not in self._broken}
+            self._all(rollouts.idle(sound))
 
     def _all(self, findings: Iterator[tuple[Entry, Finding]]) -> None:
         for entry, finding in list(findings):
             self._find(entry, finding)
 
     def _find(self, entry: Entry, finding: Finding) -> None:
-        self._broken.add(entry.key)
+        if finding.severity == "error":
+            self._broken.add(entry.key)
         layer = _layer_of(self._given[entry.key], finding.path)
         message = finding.message
         if layer is not None:
             message = f"{entry.key} takes this from {layer.address}: {message}"
         at = self._place(entry, finding.path, at_key=finding.at_key)
-        self._add(Problem(at, finding.code, message, finding.hint))
+        self._add(Problem(at, finding.code, message, finding.hint, finding.severity))
 
     def _place(self, entry: Entry, path: FieldPath, *, at_key: bool = False) -> Source:
         layer = _layer_of(self._given[entry.key], path)

@@ -16,12 +16,22 @@ from pydantic_core import ErrorDetails
 
 from reconciler.desired import fields
 from reconciler.desired.fields import FieldDoc
-from reconciler.desired.kinds import MODELS, Kind
+from reconciler.desired.kinds import Kind
 from reconciler.desired.scalars import OTHER_BOOLEANS
 from reconciler.kit.text import did_you_mean
 
-_SILENT = frozenset({"env", "publicKey", "hostKey"})
+_SILENT = frozenset(
+    {"env", "publicKey", "hostKey", "signingKeys", "webhookSecret", "secret", "password", "token"}
+)
 _SHOWN = 60
+_OF_VALUES = frozenset(
+    {
+        "string_pattern_mismatch", "value_error", "private_key", "listed_twice", "exactly_one",
+        "string_too_long", "string_too_short", "too_long", "too_short",
+        "greater_than_equal", "less_than_equal", "greater_than", "less_than",
+    }
+)  # fmt: skip
+"""pydantic's words for a value of the right type that is not taken."""
 
 Path = tuple[str | int, ...]
 
@@ -39,13 +49,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class Subject:
-    """What the errors are about: the kind whose fields are meant, and how its paths are told to the user.
+    """What the errors are about: the kind (or other model) whose fields are meant, and how its paths are told to the user.
 
     `prefix` is put before each path of the errors, both in messages and in places: `("spec", "values")` for the values
     of Defaults, which are part of a `spec` themselves (`inside`). `written` gives a plain scalar as it is in the file.
     """
 
-    kind: Kind
+    kind: Kind | fields.ModelType
     prefix: Path = ()
     inside: Path = ()
     written: Callable[[Path], str | None] = lambda path: None
@@ -58,7 +68,7 @@ class Subject:
         """The fields that a map may have, by name."""
         at = (*self.inside, *path)
         if not at:
-            return dict(fields.children(MODELS[self.kind]))
+            return dict(fields.children(fields.root(self.kind)))
         parent = fields.find(self.kind, at)
         if parent is None or parent.model is None:
             return {}
@@ -67,10 +77,17 @@ class Subject:
 
 def faults(error: ValidationError, subject: Subject, *, partial: bool = False) -> Iterator[Fault]:
     """The errors of one document. With `partial`, missing fields are no fault."""
-    for details in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    for details in found:
         if partial and details["type"] == "missing":
             continue
+        if details["type"] == "too_short" and any(_below(other["loc"], details["loc"]) for other in found):
+            continue  # the list is short of items because those in it are wrong
         yield _fault(details, subject)
+
+
+def _below(path: Path, other: Path) -> bool:
+    return len(path) > len(other) and path[: len(other)] == other
 
 
 def dotted(path: Path) -> str:
@@ -105,27 +122,52 @@ def _fault(details: ErrorDetails, subject: Subject) -> Fault:
         case "literal_error" | "enum":
             return _unknown_value(details, subject, path, field)
         case "string_pattern_mismatch" if of_key:
-            rule = "at most 63 letters, digits, dots, slashes, hyphens and underscores"
-            if "env" in path:
-                rule = "capital letters, digits and underscores, not beginning with a digit"
-            return Fault(where, "bad-value", f"{told}: the key is not allowed", f"write {rule}", at_key=True)
-        case "string_pattern_mismatch":
-            rule = f"write {field.rule}" if field and field.rule else ""
-            return _bad_text(details, told, where, rule, field)
-        case "string_too_long" | "string_too_short" | "too_long" | "too_short":
-            bounds = _bounds(details)
-            hint = f"write {field.rule}" if field and field.rule else ""
-            return Fault(where, "bad-length", f"{told} {bounds}", hint)
-        case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than":
-            kind = field.type if field else "a number in range"
-            return Fault(where, "out-of-range", f"{told} is {_show(where, details['input'])}, not a {kind}")
-        case "listed_twice":
-            return Fault(where, "listed-twice", f"{told} {details['msg']}", "remove one of them")
-        case "value_error":
-            reason = str(details.get("ctx", {}).get("error", details["msg"]))
-            return Fault(where, "bad-value", f"{told} {reason}")
+            return _bad_key(told, where)
+        case kind if kind in _OF_VALUES:
+            return _bad_value(details, where, field)
         case _:
             return _wrong_type(details, subject, path, field)
+
+
+def _bad_key(told: str, where: Path) -> Fault:
+    rule = "at most 63 letters, digits, dots, slashes, hyphens and underscores"
+    if "env" in where:
+        rule = "capital letters, digits and underscores, not beginning with a digit"
+    return Fault(where, "bad-value", f"{told}: the key is not allowed", f"write {rule}", at_key=True)
+
+
+def _bad_value(details: ErrorDetails, where: Path, field: FieldDoc | None) -> Fault:
+    """A value of the right type that its field does not take."""
+    told, value = dotted(where), details["input"]
+    rule = f"write {field.rule}" if field and field.rule else ""
+    match details["type"]:
+        case "string_pattern_mismatch" | "value_error" if isinstance(value, str) and "PRIVATE KEY" in value:
+            return _private_key(told, where)
+        case "private_key":
+            return _private_key(told, where)
+        case "string_pattern_mismatch":
+            return _bad_text(details, told, where, rule, field)
+        case "string_too_long" | "string_too_short" | "too_long" | "too_short":
+            hint = rule if details["type"].startswith("string") else ""
+            return Fault(where, "bad-length", f"{told} {_bounds(details)}", hint)
+        case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than":
+            kind = f"a {field.type}" if field else "a number in range"
+            if field and isinstance(where[-1], int):  # an item of a list
+                kind = field.rule
+            return Fault(where, "out-of-range", f"{told} is {_show(where, value)}, not {kind}")
+        case "listed_twice":
+            said = "lists something twice" if _silent(where) else details["msg"]
+            return Fault(where, "listed-twice", f"{told} {said}", "remove one of them")
+        case "exactly_one":
+            return Fault(where, "exactly-one", f"{told} {details['msg']}", _left_empty(value))
+        case _:
+            reason = str(details.get("ctx", {}).get("error", details["msg"]))
+            return Fault(where, "bad-value", f"{told} {reason}")
+
+
+def _private_key(told: str, where: Path) -> Fault:
+    hint = "remove it, rewrite the history and make a new key: this one is no longer private"
+    return Fault(where, "private-key", f"{told} holds a private key", hint)
 
 
 def _suggest(path: Path, subject: Subject) -> str:
@@ -164,9 +206,6 @@ def _unknown_value(details: ErrorDetails, subject: Subject, path: Path, field: F
 
 def _bad_text(details: ErrorDetails, told: str, where: Path, rule: str, field: FieldDoc | None) -> Fault:
     value = details["input"]
-    if isinstance(value, str) and "PRIVATE KEY" in value:
-        hint = "remove it, rewrite the history and make a new key: this one is no longer private"
-        return Fault(where, "private-key", f"{told} holds a private key", hint)
     noun = field.noun if field else "value"
     if _silent(where):
         return Fault(where, "bad-value", f"{told} is not a valid {noun} (it is not shown here)", rule)
@@ -174,6 +213,13 @@ def _bad_text(details: ErrorDetails, told: str, where: Path, rule: str, field: F
     if field and lower != value and re.search(field.pattern, lower):
         rule = f"write {lower}: only lower case is allowed"
     return Fault(where, "bad-value", f"{told} is {_show(where, value)}, which is no {noun}", rule)
+
+
+def _left_empty(value: object) -> str:
+    """What to write when the one choice of several was left empty, which means that it was not made."""
+    if isinstance(value, dict) and list(value.values()) == [None]:
+        return f"write `{next(iter(value))}: {{}}`, or what belongs there"
+    return ""
 
 
 def _bounds(details: ErrorDetails) -> str:
@@ -227,7 +273,8 @@ def _type_hint(kind: str, field: FieldDoc | None, value: object, written: str | 
     if kind == "int_type" and isinstance(value, str) and value.isascii() and value.isdigit():
         return "write it without quotes"
     if kind in ("tuple_type", "list_type") and written:
-        return f'write ["{written}"]'
+        plain = isinstance(value, int) and field is not None and not field.pattern
+        return f"write [{written}]" if plain else f'write ["{written}"]'
     return ""
 
 

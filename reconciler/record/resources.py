@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Literal, assert_never
 
 from reconciler.desired.fleet import Key
-from reconciler.desired.kinds import Database, Kind, Resource, Server, Site, SSHKey, User
+from reconciler.desired.kinds import Database, Kind, Resource, Rollout, Server, Site, SSHKey, User
 from reconciler.errors import Conflict, StoreFault
 from reconciler.kit import ids
 from reconciler.store import Tx
@@ -35,6 +35,8 @@ def put(tx: Tx, manifest: Resource, identity: Mapping[str, str]) -> None:
             _put_database(tx, manifest)
         case SSHKey() | User():
             _put_record(tx, manifest)
+        case Rollout():
+            pass  # the inventory has all of it
         case _:
             assert_never(manifest)
 
@@ -172,8 +174,8 @@ def remove(tx: Tx, key: Key, before: Resource | None, *, retained: bool) -> None
         case Kind.SSH_KEY:
             if ssh_key := ssh_keys.get(tx, key.name):
                 ssh_keys.delete(tx, ssh_key.id)
-        case Kind.USER | Kind.DEFAULTS:
-            pass  # a person stays: deployments name them
+        case Kind.USER | Kind.ROLLOUT | Kind.DEFAULTS:
+            pass  # a person stays: deployments name them; a rollout has no row
 
 
 def rename(tx: Tx, kind: Kind, old: str, new: str) -> None:
@@ -192,7 +194,7 @@ def rename(tx: Tx, kind: Kind, old: str, new: str) -> None:
         case Kind.SSH_KEY:
             if ssh_key := ssh_keys.get(tx, old):
                 ssh_keys.rename(tx, ssh_key.id, new)
-        case Kind.USER | Kind.DEFAULTS:
+        case Kind.USER | Kind.ROLLOUT | Kind.DEFAULTS:
             pass
 
 

@@ -71,7 +71,7 @@ def test_a_map_lists_what_is_in_it() -> None:
         ("site.spec.env.APP_KEY", "site.spec.env is a map with keys of your own"),
         ("site.spec.domain.x", "site.spec.domain has no fields"),
         ("user.zzz", "fields: apiVersion, kind, metadata, spec"),
-        ("", "kinds: Server, Site, Database, SSHKey, User, Defaults"),
+        ("", "kinds: Server, Site, Database, SSHKey, User, Rollout, Defaults"),
     ],
 )
 def test_a_wrong_path_is_answered_with_what_was_meant(path: str, hint: str) -> None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -18,6 +19,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from reconciler.desired.scalars import DURATION_PATTERN, duration, seconds
 
 API_VERSION = "reconciler/v1"
 MOVED_FROM = "reconciler/moved-from"
@@ -32,6 +35,7 @@ class Kind(StrEnum):
     DATABASE = "Database"
     SSH_KEY = "SSHKey"
     USER = "User"
+    ROLLOUT = "Rollout"
     DEFAULTS = "Defaults"
 
 
@@ -130,6 +134,25 @@ DomainName = Annotated[
     ),
 ]
 """A lower-case host name with at least one dot; international names in their `xn--` form."""
+
+Duration = Annotated[
+    str,
+    StringConstraints(min_length=2, pattern=DURATION_PATTERN),
+    AfterValidator(lambda text: duration(seconds(text))),
+    Means("duration", "hours, minutes and seconds, the largest first, such as 45s, 10m or 1h30m"),
+]
+"""A length of time as Go writes it. It is kept in its one spelling (`1h30m` for `90m`); `scalars.seconds` reads it."""
+
+
+def within(low: str, high: str) -> AfterValidator:
+    """Metadata of a Duration that must not be shorter than `low` or longer than `high`."""
+
+    def check(text: str) -> str:
+        if not seconds(low) <= seconds(text) <= seconds(high):
+            raise ValueError(f"is {text}; it must be from {low} to {high}")
+        return text
+
+    return AfterValidator(check)
 
 
 class Metadata(Model):

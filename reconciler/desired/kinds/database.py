@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from reconciler.desired.kinds.common import Distinct, Kind, Manifest, Means, Name, Spec
+from reconciler.desired.kinds.drift import Drift
 
 Identifier = Annotated[
     str,
@@ -56,6 +57,10 @@ class DatabaseSpec(Spec):
     deletion_policy: Literal["delete", "retain"] = Field(
         default="retain",
         description="What happens when the manifest is removed: `retain` keeps the data on the node, `delete` drops it after a dump.",
+    )
+    drift: Drift = Field(
+        default_factory=Drift,
+        description="What happens when the node shows something else than was applied.",
     )
 
 

@@ -14,7 +14,7 @@ class DefaultsSpec(Model):
 
     It is no `Spec`: there is nothing on a node to suspend, protect or delete."""
 
-    applies_to: Literal["Server", "Site", "Database", "SSHKey", "User"] = Field(
+    applies_to: Literal["Server", "Site", "Database", "SSHKey", "User", "Rollout"] = Field(
         description="Kind that gets the values."
     )
     match_labels: dict[LabelKey, LabelValue] = Field(

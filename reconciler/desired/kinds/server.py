@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
@@ -20,6 +18,9 @@ from reconciler.desired.kinds.common import (
     Name,
     Spec,
 )
+from reconciler.desired.kinds.drift import Drift
+from reconciler.desired.kinds.health import ServerCheck
+from reconciler.desired.kinds.keys import PublicKey
 
 
 class Os(StrEnum):
@@ -48,19 +49,6 @@ def _ip(value: str) -> str:
     return str(address)
 
 
-def _openssh(value: str) -> str:
-    algorithm, blob = value.split(" ")[:2]
-    try:
-        raw = base64.b64decode(blob, validate=True)
-    except binascii.Error:
-        raise ValueError("is not valid base64 after the key type; was it cut off?") from None
-    # RFC 4253, 6.6: the blob begins with the length and the name of its own key type.
-    name = algorithm.encode("ascii")
-    if raw[: 4 + len(name)] != len(name).to_bytes(4, "big") + name or len(raw) < 4 + len(name) + 32:
-        raise ValueError(f"does not hold a key of type {algorithm}; was it cut off?")
-    return value
-
-
 IpAddress = Annotated[
     str,
     AfterValidator(_ip),
@@ -71,18 +59,6 @@ PhpVersion = Annotated[
     str,
     StringConstraints(pattern=r"^[78]\.[0-9]$"),
     Means("PHP version", 'a PHP version in quotes, such as "8.2"'),
-]
-PublicKey = Annotated[
-    str,
-    StringConstraints(
-        max_length=8192,
-        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+=*( [^\x00-\x1f\x7f-\x9f]*)?$",
-    ),
-    AfterValidator(_openssh),
-    Means(
-        "public key",
-        "one line in OpenSSH form: ssh-ed25519, ssh-rsa or ecdsa-sha2-nistp…, and the key in base64",
-    ),
 ]
 
 
@@ -113,6 +89,13 @@ class ServerSpec(Spec):
         default=(), description="Database engines to install. Databases may use only these."
     )
     software: Software = Field(default_factory=Software, description="Further software.")
+    drift: Drift = Field(
+        default_factory=Drift,
+        description="What happens when the node shows something else than was applied for the server itself.",
+    )
+    health_checks: tuple[ServerCheck, ...] = Field(
+        default=(), max_length=32, description="What must hold after a change for it to count as healthy."
+    )
 
 
 class Server(Manifest):

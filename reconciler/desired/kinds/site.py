@@ -17,6 +17,8 @@ from reconciler.desired.kinds.common import (
     Name,
     Spec,
 )
+from reconciler.desired.kinds.drift import Drift
+from reconciler.desired.kinds.health import SiteCheck
 from reconciler.desired.kinds.server import PhpVersion
 
 
@@ -92,6 +94,13 @@ class SiteSpec(Spec):
     state: Literal["active", "suspended"] = Field(
         default="active",
         description="`suspended`: every request is answered 503 and PHP is stopped; everything is kept.",
+    )
+    drift: Drift = Field(
+        default_factory=Drift,
+        description="What happens when the node shows something else than was applied.",
+    )
+    health_checks: tuple[SiteCheck, ...] = Field(
+        default=(), max_length=32, description="What must hold after a change for it to count as healthy."
     )
 
 

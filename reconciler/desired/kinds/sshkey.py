@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from reconciler.desired.kinds.common import Kind, Manifest, Spec
-from reconciler.desired.kinds.server import PublicKey
+from reconciler.desired.kinds.keys import PublicKey
 
 
 class SSHKeySpec(Spec):

@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from reconciler.desired.kinds.common import PRINTABLE, Kind, Manifest, Means, Spec
+from reconciler.desired.kinds.common import PRINTABLE, Distinct, Kind, Manifest, Means, Spec
+from reconciler.desired.kinds.keys import SigningKey
 
 Email = Annotated[
     str,
@@ -26,6 +27,11 @@ class UserSpec(Spec):
     email: Email = Field(description="E-mail address of the person's commits; unique in the fleet.")
     display_name: DisplayName | None = Field(
         default=None, description="Name to show; `metadata.name` when absent."
+    )
+    signing_keys: Annotated[tuple[SigningKey, ...], Distinct] = Field(
+        default=(),
+        max_length=32,
+        description="Public keys that sign the person's commits: OpenSSH keys, also of security keys, or armored PGP keys.",
     )
 
 

@@ -45,7 +45,17 @@ def _flat(manifest: Mapping[str, Json] | None) -> dict[str, Json]:
     for name in _EVERY_KIND:
         if (value := fields.pop(name, False)) is not False:
             fields[name] = value
-    return {name: value for name, value in fields.items() if value not in (None, {}, [], ())}
+    return {name: value for name, inner in fields.items() if (value := _set(inner)) not in (None, {}, [])}
+
+
+def _set(value: Json) -> Json:
+    """A value without what is not set in it, at any depth."""
+    if isinstance(value, Mapping):
+        pruned = {name: _set(inner) for name, inner in value.items()}
+        return {name: inner for name, inner in pruned.items() if inner not in (None, {}, [])}
+    if isinstance(value, list | tuple):
+        return [_set(item) for item in value]
+    return value
 
 
 def _identity(change: Change, indent: int) -> Iterator[Line]:
@@ -60,7 +70,7 @@ def _all(fields: Mapping[str, Json], symbol: str, indent: int) -> Iterator[Line]
         match value:
             case Mapping():
                 yield Line(indent, f"{label(name)} {{", symbol)
-                yield from _all({k: v for k, v in value.items() if v is not None}, symbol, indent + _STEP)
+                yield from _all(value, symbol, indent + _STEP)
                 yield Line(indent, "}")
             case list() | tuple():
                 yield Line(indent, f"{label(name)} = [", symbol)
@@ -123,8 +133,8 @@ def _leaf(name: str | int, diff: FieldDiff, indent: int) -> Iterator[Line]:
 
 
 def _list(name: str | int, before: Json, after: Json, forces: str, indent: int) -> Iterator[Line]:
-    old = [quoted(v) for v in before] if isinstance(before, list | tuple) else []
-    new = [quoted(v) for v in after] if isinstance(after, list | tuple) else []
+    old = [quoted(_set(v)) for v in before] if isinstance(before, list | tuple) else []
+    new = [quoted(_set(v)) for v in after] if isinstance(after, list | tuple) else []
     symbol = "+" if before is None else "-" if after is None else "~"
     yield Line(indent, f"{label(name)} = [", symbol)
     same = 0
