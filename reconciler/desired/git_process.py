@@ -154,7 +154,7 @@ def _follow(process: subprocess.Popen[bytes], bounds: Bounds) -> tuple[Stopped, 
                     buffer += chunk
                     del buffer[_MAX_ERROR // 2 : -_MAX_ERROR // 2]
             stopped = _reason(process, bounds, gathered, until)
-            if not stopped and _exited(process) and not selector.select(0.5):
+            if not stopped and selector.get_map() and _exited(process) and not selector.select(0.5):
                 break  # something that it started holds the pipe open; it ends with the group
         pause = 0.001
         while not stopped and not _exited(process):  # closed its outputs: about to end, or it goes on
