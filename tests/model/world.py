@@ -24,8 +24,8 @@ from reconciler.record import inventory
 from reconciler.secrets import Box
 from reconciler.store import Store, Tx
 from reconciler.store.queries import deployments, servers
-
-from .fake_nodes import FakeNode, FakePool
+from reconciler.testing.node import FakeNode
+from reconciler.testing.pool import FakePool
 
 T = TypeVar("T")
 KEY = b"k" * 32
@@ -81,6 +81,7 @@ class World:
             "software": {"php": ["8.2"]},
         }
         self.nodes[address] = FakeNode(address)
+        self.nodes[address].first_wait = 0.0
         self.pin(address)
 
     def pin(self, address: str) -> None:

@@ -20,7 +20,7 @@ from reconciler.store.queries import (
     users,
 )
 from reconciler.store.queries.deployments import Filter
-from tests.model.fake_nodes import FakeNode
+from reconciler.testing.node import FakeNode
 from tests.model.world import World
 
 
