@@ -20,10 +20,14 @@ def _status() -> int:
     ]
     folder = places.real(places.JOURNAL)
     for name in sorted(os.listdir(folder), reverse=True)[:10] if os.path.isdir(folder) else []:
+        if not journal.exists(name):
+            continue  # an apply that never came
         result = journal.outcome(name)
-        if result is None and name != running and journal.exists(name):
+        if result is None and name != running:
             result = outcome.interrupted(name)
         state = result["state"] if result else "running"
+        if result and result.get("cancelled"):
+            state += " (cancelled)"
         lines.append("apply    {} {} {}".format(name, state, result["finished_at"] if result else ""))
     if atomic.load_json(places.STATE + "/pending.json") is not None:
         lines.append("owed     validation or reloads of an interrupted apply; the next apply settles them")

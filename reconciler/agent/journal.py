@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import time
+from contextlib import suppress
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 from . import atomic, places, walk
@@ -116,6 +117,17 @@ def create(deployment: str, wanted: Dict[str, Any], bundle: bytes) -> None:
     atomic.save_bytes(folder(deployment) + "/bundle.json", bundle)
     atomic.save_json(folder(deployment) + "/intent.json", wanted)
     atomic.sync_folder(os.path.dirname(path))
+
+
+def discard(deployment: str) -> None:
+    """Remove what `create` made of an apply that could not begin. A cancel of it stays: the apply may be asked for again."""
+    path = places.real(folder(deployment))
+    shutil.rmtree(path + "/snapshots", ignore_errors=True)
+    for name in ("intent.json", "bundle.json"):
+        with suppress(OSError):
+            os.unlink("{}/{}".format(path, name))
+    with suppress(OSError):
+        os.rmdir(path)
 
 
 def prune() -> None:

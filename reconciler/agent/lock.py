@@ -15,11 +15,16 @@ from . import atomic, places
 LOCK = places.STATE + "/lock"
 CLAIM = places.STATE + "/running.json"
 FENCE = places.STATE + "/fence.json"
+_FENCE_LOCK = places.STATE + "/fence.lock"
 _CLAIM_SECONDS = 30.0
 
 
 class Held(Exception):
     """Somebody else has the lock."""
+
+
+class Stale(Exception):
+    """The fence is smaller than the greatest one seen."""
 
 
 @contextmanager
@@ -65,10 +70,26 @@ def fence() -> int:
     return int(value["fence"]) if isinstance(value, dict) else 0
 
 
-def raise_fence(number: int) -> None:
-    """Remember a greater fence, durably."""
-    if number > fence():
-        atomic.save_json(FENCE, {"fence": number})
+def stale_text() -> str:
+    """What an older daemon is told."""
+    return "a newer daemon has taken this node over (fence {})".format(fence())
+
+
+def admit(number: int) -> None:
+    """Compare a daemon's fence with the greatest seen, and remember a greater one, durably, before anything is done for it.
+
+    Both in one: two daemons that ask at the same time are told apart. Raises Stale, OSError.
+    """
+    fd = os.open(places.real(_FENCE_LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        greatest = fence()
+        if number < greatest:
+            raise Stale(stale_text())
+        if number > greatest:
+            atomic.save_json(FENCE, {"fence": number})
+    finally:
+        os.close(fd)
 
 
 def claim(deployment: str, *, started: bool = False) -> None:

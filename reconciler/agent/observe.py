@@ -8,7 +8,7 @@ import os
 import pwd
 import struct
 import threading
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Set
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
 
 from . import hashes, mariadb, places, postgresql, process, systemd_bus
 from .faults import StepFault
@@ -94,21 +94,44 @@ def show_units(names: List[str]) -> Dict[str, UnitState]:
         found = systemd_bus.properties(names, wanted)
         return {name: UnitState(*found[place]) for place, name in enumerate(names)}
     except (OSError, ValueError, LookupError, struct.error):
-        return _show_by_program(names, wanted)
+        shown = _show(names, wanted)
+        return {
+            name: UnitState(*[values.get(field, "") for field in wanted]) for name, values in shown.items()
+        }
 
 
-def _show_by_program(names: List[str], wanted: List[str]) -> Dict[str, UnitState]:
+def _show(names: List[str], wanted: Sequence[str]) -> Dict[str, Dict[str, str]]:
+    """These properties of each unit, by `systemctl show`. Raises StepFault."""
     shown = process.run(["systemctl", "show", "--property=" + ",".join(wanted), "--", *names], timeout=60)
     if not shown.ok():
         raise StepFault("cannot ask systemd about units: " + shown.reason("systemctl show"))
     blocks = [block for block in shown.out.split("\n\n") if block.strip()]
     if len(blocks) != len(names):
         raise StepFault("systemctl show answered for {} of {} units".format(len(blocks), len(names)))
-    states = {}
-    for place, name in enumerate(names):  # the answers come in the order of the question
-        values = dict(line.split("=", 1) for line in blocks[place].splitlines() if "=" in line)
-        states[name] = UnitState(*[values.get(field, "") for field in wanted])
-    return states
+    return {  # the answers come in the order of the question
+        name: dict(line.split("=", 1) for line in blocks[place].splitlines() if "=" in line)
+        for place, name in enumerate(names)
+    }
+
+
+_TOLD = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "Description")
+_LONGEST = 200
+
+
+def describe_units(names: List[str]) -> Dict[str, Dict[str, Any]]:
+    """How each unit is doing, for the protocol's `units`. Raises StepFault."""
+    told = {}
+    for name, values in _show(names, _TOLD).items():
+        restarts = values.get("NRestarts", "")  # only services have it
+        told[name] = {
+            "load": values.get("LoadState", ""),
+            "active": values.get("ActiveState", ""),
+            "sub": values.get("SubState", ""),
+            "result": values.get("Result", ""),
+            "restarts": int(restarts) if restarts.isdigit() else 0,
+            "description": values.get("Description", "")[:_LONGEST],
+        }
+    return told
 
 
 class World:
@@ -230,6 +253,11 @@ class World:
     def installed(self, package: str) -> bool:
         """True when a package is installed. Raises StepFault."""
         return bool(self._get("packages", self._ask_packages).get(package, False))
+
+    def installed_now(self, package: str) -> bool:
+        """`installed`, asked anew, of any package. Raises StepFault."""
+        ask = _rpm_installed if self.package_manager == "dnf" else _dpkg_installed
+        return package in ask([package])
 
     def unit(self, name: str) -> UnitState:
         """The state of a unit that a step names. Raises StepFault."""

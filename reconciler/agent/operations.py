@@ -1,10 +1,9 @@
 """The operations of the conversation, except upgrade."""
 
-import shutil
 import sys
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import blobs, canonical, facts, fields, hashes, journal, launch, lock, places
+from . import blobs, cancel, canonical, facts, fields, hashes, journal, launch, lock, observe, places
 from .bundle import KEPT, Bundle, Shelf
 from .compare import compare
 from .faults import Refusal, cause
@@ -15,6 +14,7 @@ Request = Dict[str, Any]
 Result = Dict[str, Any]
 Emit = Callable[[Dict[str, Any]], None]
 PROTOCOL = 1
+_MOST_UNITS = 256
 
 
 def _field(request: Request, name: str, check: fields.Check) -> Any:
@@ -104,9 +104,7 @@ class Conversation:
         ids = _sections(request)
         if not journal.exists(deployment):
             if fence < lock.fence():
-                raise Refusal(
-                    "fenced", "a newer daemon has taken this node over (fence {})".format(lock.fence())
-                )
+                raise Refusal("fenced", lock.stale_text())
             self._start(deployment, self._shelf.find(digest), ids, fence)
         return follow(deployment, 0, emit, self._wire.check)
 
@@ -125,13 +123,13 @@ class Conversation:
                 other = lock.claimed()
                 if other is not None:
                     raise _busy(other)
+                _admit(fence)
                 journal.create(deployment, intent, canonical.dumps(wanted.value))
-                lock.raise_fence(fence)
                 lock.claim(deployment)
         except lock.Held:
             raise _busy(lock.running() or "") from None
         except OSError as error:
-            shutil.rmtree(places.real(journal.folder(deployment)), ignore_errors=True)
+            journal.discard(deployment)
             raise Refusal(
                 "internal", "cannot write the journal in {}: {}".format(places.STATE, cause(error))
             ) from None
@@ -139,7 +137,7 @@ class Conversation:
             launch.start_runner(deployment)
         except Refusal:
             lock.release(deployment)
-            shutil.rmtree(places.real(journal.folder(deployment)), ignore_errors=True)
+            journal.discard(deployment)
             raise
 
     def _demand_bodies(self, wanted: Bundle, ids: Optional[List[str]]) -> None:
@@ -161,6 +159,33 @@ class Conversation:
         if not journal.exists(deployment):
             raise Refusal("unknown_deployment", "no deployment {} is known here".format(deployment))
         return follow(deployment, seen, emit, self._wire.check)
+
+    def cancel(self, request: Request, emit: Emit) -> Result:
+        """Have an apply stopped that may run elsewhere. Says whether there is something to stop."""
+        deployment = _field(request, "deployment", fields.ulid)
+        _admit(_field(request, "fence", fields.number(0, 2**53)))
+        if journal.outcome(deployment) is not None:
+            return {"state": "ended"}
+        # also when no runner is in sight: one that comes late, or an apply that is asked for later, must find it
+        cancel.ask(deployment)
+        if not journal.exists(deployment):
+            cancel.forget_early()
+            return {"state": "unknown"}
+        over = journal.outcome(deployment) is not None or lock.running() != deployment
+        return {"state": "ended" if over else "stopping"}
+
+    def units(self, request: Request, emit: Emit) -> Result:
+        """How units are doing."""
+        names = _field(request, "names", fields.list_of(fields.unit, most=_MOST_UNITS, least=1))
+        return {"units": observe.describe_units(names)}
+
+
+def _admit(fence: int) -> None:
+    """Raise Refusal (`fenced`) for an older daemon."""
+    try:
+        lock.admit(fence)
+    except lock.Stale as stale:
+        raise Refusal("fenced", str(stale)) from None
 
 
 def _busy(deployment: str) -> Refusal:

@@ -2,17 +2,20 @@
 
 from typing import Any, Dict, List
 
-from . import journal
+from . import cancel, journal
 from .journal import Journal
 from .section import State
 
 
-def settled(deployment: str, states: List[State], reloaded: List[str], started_at: str) -> Dict[str, Any]:
+def settled(
+    deployment: str, states: List[State], reloaded: List[str], started_at: str, *, cancelled: bool
+) -> Dict[str, Any]:
     """The Outcome of an apply that came to its end."""
     failed = any(state.state in ("failed", "skipped") for state in states)
     return {
         "deployment": deployment,
         "state": "failed" if failed else "succeeded",
+        "cancelled": cancelled,
         "sections": {state.section.id: state.value() for state in states},
         "reloaded": reloaded,
         "started_at": started_at,
@@ -43,6 +46,7 @@ def interrupted(deployment: str) -> Dict[str, Any]:
     return {
         "deployment": deployment,
         "state": "interrupted",
+        "cancelled": cancel.is_asked(deployment),
         "doubt": journal.doubt(deployment),
         "sections": sections,
         "reloaded": [e["unit"] for e in events if e["type"] in ("reload", "restart") and e.get("ok")],

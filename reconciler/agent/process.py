@@ -15,21 +15,27 @@ from .faults import StepFault
 
 _CAPTURE = 1024 * 1024
 _GRACE_SECONDS = 20.0
+_LOOK_SECONDS = 0.1
 
 Listener = Callable[[str, str], None]
+Stop = Callable[[int], bool]
 
 
 class Finished(NamedTuple):
-    """How a program ended. `code` is 127 when it is not installed; output is cut at 1 MiB, keeping the end."""
+    """How a program ended. `code` is 127 when it is not installed; output is cut at 1 MiB, keeping the end.
+
+    `stopped`: the caller's `stop` asked for its end.
+    """
 
     code: int
     out: str
     err: str
     timed_out: bool
+    stopped: bool = False
 
     def ok(self) -> bool:
         """True when it ended with 0 in time."""
-        return self.code == 0 and not self.timed_out
+        return self.code == 0 and not self.timed_out and not self.stopped
 
     def reason(self, program: str) -> str:
         """Why it failed, from what it said: its last lines."""
@@ -114,8 +120,12 @@ def run(
     stdin: Optional[bytes] = None,
     timeout: float = 60.0,
     listener: Optional[Listener] = None,
+    stop: Optional[Stop] = None,
 ) -> Finished:
-    """Run a program to its end. Never raises for what the program does."""
+    """Run a program to its end. Never raises for what the program does.
+
+    `stop` is asked ten times a second, with the program's process id (the leader of its group), whether it is to be ended.
+    """
     try:
         child = start(argv, subprocess.DEVNULL if stdin is None else subprocess.PIPE, subprocess.PIPE)
     except (FileNotFoundError, NotADirectoryError):
@@ -139,16 +149,31 @@ def run(
     waiter = threading.Thread(target=child.wait)
     waiter.daemon = True
     waiter.start()
-    waiter.join(timeout)
-    timed_out = waiter.is_alive()
-    if timed_out:
+    stopped = _wait(waiter, timeout, stop, child.pid)
+    timed_out = waiter.is_alive() and not stopped
+    if timed_out or stopped:
         _stop(child)
     # A daemon that the program left behind may hold the pipes open: do not wait for it for ever.
     deadline = time.monotonic() + 5.0
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     code = child.returncode if child.returncode is not None else -9
-    return Finished(code, "".join(out), "".join(err), timed_out)
+    return Finished(code, "".join(out), "".join(err), timed_out, stopped)
+
+
+def _wait(waiter: threading.Thread, timeout: float, stop: Optional[Stop], pid: int) -> bool:
+    """Wait for the end of a program, `timeout` seconds at most; true when `stop` said that it is to be ended."""
+    if stop is None:
+        waiter.join(timeout)
+        return False
+    deadline = time.monotonic() + timeout
+    while True:
+        left = deadline - time.monotonic()
+        waiter.join(max(0.0, min(left, _LOOK_SECONDS)))
+        if not waiter.is_alive() or left <= 0:
+            return False
+        if stop(pid):
+            return True
 
 
 def _compress(source: "IO[bytes]", target: int) -> None:

@@ -3,7 +3,7 @@
 import sys
 from typing import Any, Dict, List, Optional, Set
 
-from . import atomic, blobs, bundle, canonical, hashes, journal, lock, outcome, places
+from . import atomic, blobs, bundle, cancel, canonical, hashes, journal, lock, outcome, places
 from .bundle import Bundle, Section
 from .faults import Refusal, StepFault, cause
 from .journal import Journal
@@ -33,6 +33,7 @@ class Apply:
         self.world = World(self._steps(), wanted.package_manager, self.cache, patient=True)
         self.log = Log(self.journal)
         self.started_at = journal.now()
+        self._cancel_told = False
         self.states: Dict[str, State] = {}
         self.context = self._context()
         self._inherit()
@@ -112,8 +113,21 @@ class Apply:
             self.journal.event("log", stream="stderr", text=str(fault) + "\n")
         return self._finish(settler.reloaded)
 
+    def _is_cancelled(self) -> bool:
+        """True once a cancel was seen, which is told once."""
+        seen = cancel.requested()
+        if seen and not self._cancel_told:
+            self._cancel_told = True
+            self.journal.event("cancelled")
+        return seen
+
     def _section(self, state: State) -> None:
         name = state.section.id
+        if self._is_cancelled():
+            state.state = "skipped"
+            state.message = cancel.CANCELLED
+            self.journal.event("section_skipped", section=name, message=state.message)
+            return
         failed = [
             n
             for n in state.section.needs
@@ -151,8 +165,9 @@ class Apply:
                     journal.folder(deployment) + "/outcome.json", outcome.interrupted(deployment)
                 )
         self.pending.settle()
+        cancelled = self._is_cancelled()
         self.journal.event("apply_done")
-        result = outcome.settled(self.deployment, told, reloaded, self.started_at)
+        result = outcome.settled(self.deployment, told, reloaded, self.started_at, cancelled=cancelled)
         self.journal.finish(result)
         for deployment in self.pending.journals:
             journal.drop_undo(deployment)
@@ -186,7 +201,8 @@ def main(deployment: str) -> int:
 def _run(deployment: str) -> int:
     wanted = journal.intent(deployment)
     events = Journal(deployment, lambda text: text)
-    if int(wanted["fence"]) < lock.fence():
+    cancel.watch(deployment)
+    if int(wanted["fence"]) < lock.fence() and not cancel.requested():
         events.finish(outcome.crashed(deployment, "a newer daemon has taken this node over", events))
         return 1
     try:

@@ -3,7 +3,7 @@
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import journal, places
+from . import cancel, journal, places
 from .bundle import Demands, Section
 from .faults import StepFault, cause
 from .journal import Journal, Undo
@@ -103,8 +103,9 @@ def fault_text(error: Exception) -> str:
     return str(error)
 
 
-def carry_out(state: State, context: Context) -> None:
-    """Check and apply each step in order, except the units in `later`. Raises StepFault or OSError at the first that fails."""
+def carry_out(state: State, context: Context, *, anyway: bool = False) -> None:
+    """Check and apply each step in order, except the units in `later`. Raises StepFault or OSError at the first that fails,
+    Cancelled before a step once the apply is cancelled, unless it is to be done `anyway`."""
     steps = state.section.steps
     state.later = [] if state.section.id in context.needed else _deferrable(steps)
     later = {step["key"] for step in state.later}
@@ -112,6 +113,8 @@ def carry_out(state: State, context: Context) -> None:
     while position < len(steps):
         batch = _batch(steps, position)
         position += len(batch)
+        if not anyway:
+            cancel.look()
         if batch[0]["key"] in later:
             continue
         if batch[0]["type"] == "unit":

@@ -17,6 +17,8 @@ _FIELDS = {
     "blob": {"sha256", "data", "more"},
     "apply": {"deployment", "digest", "sections", "fence"},
     "status": {"deployment", "from"},
+    "cancel": {"deployment", "fence"},
+    "units": {"names"},
     "upgrade": {"data", "sha256"},
     "bye": set(),
 }
@@ -78,6 +80,8 @@ class Server:
             "blob": self._talk.blob,
             "apply": self._talk.apply,
             "status": self._talk.status,
+            "cancel": self._talk.cancel,
+            "units": self._talk.units,
             "upgrade": _upgrade,
             "bye": _bye,
         }

@@ -72,6 +72,9 @@ class Settler:
         """Put sections back until the validator passes: first those whose file the message names."""
         failed: List[str] = []
         while not verdict.ok:
+            if verdict.stopped:  # what nobody has found right is not left in place
+                self._fail_candidates(name, verdict.message)
+                return
             blamed = self._blamed(name, verdict.message)
             if not blamed:
                 failed += self._by_trial(name, validator, verdict)
@@ -83,6 +86,10 @@ class Settler:
         if not verdict.ok and not self._candidates(name) and not self._run(validator).ok:
             for section in failed:
                 self.states[section].message += _ANYWAY
+
+    def _fail_candidates(self, name: str, message: str) -> None:
+        for section in self._candidates(name):
+            self.fail(section, message)
 
     def _blamed(self, name: str, message: str) -> List[str]:
         candidates = self._candidates(name)
@@ -102,6 +109,10 @@ class Settler:
             candidates = self._candidates(name)
             if not candidates:
                 break
+            if verdict.stopped:
+                message = verdict.message
+                self._fail_candidates(name, message)
+                break
             put_back(self.states[candidates[-1]], self.context)
             back.append(candidates[-1])
             message, verdict = verdict.message, self._run(validator)
@@ -117,11 +128,12 @@ class Settler:
         return failed
 
     def _try_again(self, section: str, validator: Dict[str, object]) -> bool:
-        """Apply a section that was put back without being guilty; false when it fails after all."""
+        """Apply a section that was put back without being guilty, also after a cancel: it had been done before.
+        False when it fails after all."""
         state = self.states[section]
         state.kept = []
         try:
-            carry_out(state, self.context)
+            carry_out(state, self.context, anyway=True)
         except (StepFault, OSError) as error:
             self.fail(section, fault_text(error))
             return False

@@ -3,7 +3,7 @@
 import time
 from typing import Callable, Dict, Iterable, List, NamedTuple
 
-from . import section
+from . import cancel, section
 from .faults import StepFault
 from .section import Context, State
 from .steps import units
@@ -35,13 +35,16 @@ def bring_up(states: Dict[str, State], context: Context, fail: Fail) -> None:
         return
     context.run.world.forget("units")
     first = _due(waiting, context, fail)
-    if first:
+    if first and cancel.requested():
+        for name in [state.section.id for state in waiting if any(due.state is state for due in first)]:
+            fail(name, cancel.CANCELLED)
+    elif first:
         _start(first, context, fail)
         # a unit that looked right may have been known by its old file: systemd has read the new ones now
         tried = {due.step["key"] for due in first}
         again = _due(waiting, context, fail)
         more = [due for due in again if due.step["key"] not in tried]
-        if more:
+        if more and not cancel.requested():
             _start(more, context, fail)
 
 

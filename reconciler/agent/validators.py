@@ -5,17 +5,21 @@ import os
 import re
 from typing import Any, Dict, List, NamedTuple
 
-from . import places, process
+from . import cancel, places, process
 from .faults import StepFault
 
 _AT_ONCE = 4
 
 
 class Verdict(NamedTuple):
-    """Whether the configuration is accepted, and if not, what the validator said."""
+    """Whether the configuration is accepted, and if not, what the validator said.
+
+    `stopped`: it had said nothing yet a while after the apply was cancelled.
+    """
 
     ok: bool
     message: str
+    stopped: bool = False
 
 
 def name(validator: Dict[str, Any]) -> str:
@@ -37,9 +41,11 @@ def _command(validator: Dict[str, Any]) -> List[str]:
 def run(validator: Dict[str, Any]) -> Verdict:
     """Run one validator."""
     try:
-        done = process.run(_command(validator), timeout=120)
+        done = process.run(_command(validator), timeout=120, stop=cancel.Patience().over)
     except StepFault as fault:
         return Verdict(ok=False, message=str(fault))
+    if done.stopped:
+        return Verdict(ok=False, message=cancel.CANCELLED, stopped=True)
     return Verdict(done.ok(), "" if done.ok() else done.reason(name(validator)))
 
 

@@ -12,6 +12,7 @@ Action = Literal["create", "update", "delete"]
 OutcomeState = Literal["succeeded", "failed", "interrupted"]
 SectionState = Literal["succeeded", "failed", "skipped", "unchanged"]
 PackageManager = Literal["dnf", "apt"]
+CancelState = Literal["stopping", "ended", "unknown"]
 SelinuxState = Literal["enforcing", "permissive", "disabled"]
 
 Object = Mapping[str, Json]
@@ -111,7 +112,10 @@ class SectionOutcome:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an apply ended. `doubt` names the step without a result when the node went down in the middle."""
+    """How an apply ended. `doubt` names the step without a result when the node went down in the middle.
+
+    `cancelled`: a cancel was there before the end; what it stopped are the sections whose message is "cancelled".
+    """
 
     deployment: str
     state: OutcomeState
@@ -120,6 +124,22 @@ class Outcome:
     started_at: str = ""
     finished_at: str = ""
     doubt: str = ""
+    cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """How a unit is doing, in systemd's words (ActiveState, SubState, Result, NRestarts, Description, LoadState).
+
+    A unit that does not exist has `load` "not-found" and is `inactive`.
+    """
+
+    active: str
+    sub: str
+    result: str
+    restarts: int
+    description: str
+    load: str = "loaded"
 
 
 def _get(source: Object, name: str, kind: type[T], where: str) -> T:
@@ -259,4 +279,28 @@ def outcome(source: Object) -> Outcome:
         started_at=_text(source, "started_at", "outcome"),
         finished_at=_text(source, "finished_at", "outcome"),
         doubt=_text(source, "doubt", "outcome"),
+        cancelled=_get(source, "cancelled", bool, "outcome") if "cancelled" in source else False,
+    )
+
+
+def cancel(source: Object) -> CancelState:
+    """Reads the result of `cancel`."""
+    return cast("CancelState", _one_of(source, "state", CancelState, "cancel"))
+
+
+def units(source: Object) -> Mapping[str, UnitState]:
+    """Reads the result of `units`."""
+    found = _object(source.get("units"), "units.units")
+    return {name: _unit(item) for name, item in found.items()}
+
+
+def _unit(value: Json) -> UnitState:
+    source = _object(value, "unit")
+    return UnitState(
+        active=_get(source, "active", str, "unit"),
+        sub=_text(source, "sub", "unit"),
+        result=_text(source, "result", "unit"),
+        restarts=_get(source, "restarts", int, "unit"),
+        description=_text(source, "description", "unit"),
+        load=_text(source, "load", "unit"),
     )

@@ -63,9 +63,11 @@ class Channel:
 
     async def close(self) -> None:
         """Ends the channel, and the remote process with it. May be called again."""
-        self._listener.cancel()
-        await asyncio.gather(self._listener, return_exceptions=True)
-        await self._exit.aclose()
+        try:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+        finally:  # also when this very call is cancelled: the remote process and the channel must not stay
+            await self._exit.aclose()
 
     async def send(self, message: Object) -> None:
         """Sends one object. Raises AgentFault when it is longer than a line may be, and for a channel that ended

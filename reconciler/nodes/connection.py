@@ -41,10 +41,19 @@ Process = asyncssh.SSHClientProcess[bytes]
 
 @dataclass(frozen=True)
 class Keepalive:
-    """How a silent peer is found out: every `interval` seconds a question, lost after `count` without an answer."""
+    """How a silent peer is found out: after `interval` seconds without a word a question, lost after `count` without an answer."""
 
     interval: float = 15.0
     count: int = 3
+
+    def __post_init__(self) -> None:
+        if self.interval <= 0 or self.count < 1:
+            raise ValueError("a keepalive needs an interval above 0 and a count of 1 or more")
+
+    @property
+    def bound(self) -> float:
+        """Seconds after which a peer that fell silent is given up, whatever waits for it."""
+        return self.interval * (self.count + 1)
 
 
 @dataclass(frozen=True)
@@ -127,14 +136,17 @@ class Connection:
         return self._client.ended or self._connection.is_closed()
 
     async def close(self) -> None:
-        """Ends what still runs, then the connection. Takes a few seconds at most; may be called again."""
-        if self._stopping:
-            await asyncio.wait(self._stopping, timeout=2 * KILL_GRACE + 1)
-        self._connection.close()
+        """Ends what still runs, then the connection. Takes a few seconds at most, also when the peer is frozen; when this
+        call is cancelled, the connection ends at once. May be called again.
+        """
         try:
-            async with asyncio.timeout(KILL_GRACE):
-                await self._connection.wait_closed()
-        except TimeoutError:
+            if self._stopping and not self.closed:
+                await asyncio.wait(self._stopping, timeout=2 * KILL_GRACE + 1)
+            self._connection.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KILL_GRACE):
+                    await self._connection.wait_closed()
+        finally:
             self._connection.abort()
 
     async def run(
@@ -212,18 +224,22 @@ class Connection:
 
     async def _stop(self, process: Process, leader: int) -> None:
         """TERM, a grace, KILL, each to the command's whole process group; then the channel is closed."""
-        with contextlib.suppress(OSError, asyncssh.Error):
+        with contextlib.suppress(OSError, asyncssh.Error, TimeoutError):
             for signal in ("TERM", "KILL"):
                 if leader:
                     group = f"$(cut -d ' ' -f 5 /proc/{leader}/stat)"
-                    await self._connection.create_process(f'kill -s {signal} -- "-{group}"', encoding=None)
+                    async with asyncio.timeout(KILL_GRACE):
+                        await self._connection.create_process(
+                            f'kill -s {signal} -- "-{group}"', encoding=None
+                        )
                 else:
                     process.send_signal(signal)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(KILL_GRACE):
                         await process.wait_closed()
                         break
-        process.close()
+        # not close(): it would wait for what the peer has not read to be sent first (asyncssh #628)
+        process.channel.abort()
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -14,9 +14,20 @@ from reconciler.kit.canonical import Json
 
 from . import answers
 from .agentzip import AgentProgram
-from .answers import CheckResult, Event, Hello, Malformed, Object, Outcome, Prepared
+from .answers import (
+    CancelState,
+    CheckResult,
+    Event,
+    Hello,
+    Malformed,
+    Object,
+    Outcome,
+    Prepared,
+    UnitState,
+)
 from .channel import SERVE, Channel
 from .connection import Connection
+from .observing import Observer, Unobserved
 
 PROTOCOL = 1
 BLOB_PART = 4 * 1024 * 1024
@@ -24,6 +35,7 @@ BLOB_PART = 4 * 1024 * 1024
 
 # Seconds an answer may take. Those of apply and status come from the caller: a first converge installs packages.
 HELLO_WITHIN = 20.0
+ASIDE_WITHIN = 30.0
 CHECK_WITHIN = 120.0
 TRANSFER_WITHIN = 120.0
 APPLY_WITHIN = 3600.0
@@ -40,17 +52,20 @@ class Conversation:
     A call that was cancelled or late leaves the conversation closed.
     """
 
-    def __init__(self, server: str, channel: Channel) -> None:
+    def __init__(self, server: str, channel: Channel, observer: Observer | None = None) -> None:
         self._server = server
         self._channel = channel
+        self._observer = observer or Unobserved()
         self._turn = asyncio.Lock()
         self._number = 0
         self._closed = False
 
     @classmethod
-    async def open(cls, connection: Connection, command: str = SERVE) -> Self:
+    async def open(
+        cls, connection: Connection, command: str = SERVE, observer: Observer | None = None
+    ) -> Self:
         """Starts the agent over `connection`."""
-        return cls(connection.target.server, await Channel.open(connection, command))
+        return cls(connection.target.server, await Channel.open(connection, command), observer)
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,6 +79,11 @@ class Conversation:
     def closed(self) -> bool:
         """Whether it can no longer be used."""
         return self._closed
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits for its answer, so that another one would have to wait for its turn."""
+        return self._turn.locked()
 
     async def close(self) -> None:
         """Ends the agent's process; a running apply goes on without it. May be called again."""
@@ -160,6 +180,22 @@ class Conversation:
         result = await self._request("status", {"deployment": deployment, "from": seen}, within, on_event)
         return self._outcome(deployment, result)
 
+    async def cancel(self, deployment: str, fence: int) -> CancelState:
+        """Has an apply stopped: `stopping`, or `ended` (also when nobody carries it out any more), or `unknown` here, in
+        which case it will do nothing should it still come. How it ends, its Outcome tells.
+
+        Raises besides Fenced when a daemon with a greater fence has been there.
+        """
+        request: dict[str, Json] = {"deployment": deployment, "fence": fence}
+        return self._read(answers.cancel, await self._request("cancel", request, ASIDE_WITHIN))
+
+    async def units(self, names: Sequence[str]) -> Mapping[str, UnitState]:
+        """How these units (256 at most) are doing, by name. Raises besides AgentFault `bad_request` for what is no unit name."""
+        result = self._read(answers.units, await self._request("units", {"names": list(names)}, ASIDE_WITHIN))
+        if set(result) != set(names):
+            raise self._malformed(f"units of {sorted(result)}, asked for {sorted(names)}")
+        return result
+
     async def upgrade(self, program: AgentProgram) -> None:
         """Replaces the agent's program file. The conversation is closed afterwards and must be opened again."""
         request: dict[str, Json] = {
@@ -178,10 +214,12 @@ class Conversation:
             if self._closed:
                 raise await self._channel.ended()
             self._number += 1
+            loop = asyncio.get_running_loop()
+            began = loop.time()
             try:
                 async with asyncio.timeout(within) as limit:
                     await self._channel.send({"id": self._number, "op": op, **fields})
-                    return await self._answer(self._number, on_event)
+                    result = await self._answer(self._number, on_event)
             except TimeoutError:
                 await self.close()
                 if not limit.expired():  # it came out of on_event
@@ -192,11 +230,15 @@ class Conversation:
                     hint="look at the node's load; an apply goes on and is found again by the next look",
                 ) from None
             except _Refused as refused:
+                self._observer.answered(op, loop.time() - began)
                 raise refused.fault from None
             except BaseException:
                 # an answer may still be on its way: nothing after it could be told apart
                 await self.close()
                 raise
+            else:
+                self._observer.answered(op, loop.time() - began)
+                return result
 
     async def _answer(self, number: int, on_event: OnEvent | None) -> Object:
         while True:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from reconciler.errors import AgentFault, DeadlinePassed, NodeBusy, NodeFault, NodeLost, NodeUnreachable
+from reconciler.errors import (
+    AgentFault,
+    DeadlinePassed,
+    NodeBusy,
+    NodeFault,
+    NodeLost,
+    NodeUnreachable,
+    ReconcilerError,
+)
 from reconciler.kit.canonical import Json
 
 from .agentzip import AgentProgram
-from .answers import CheckResult, Event, Hello, Outcome, Prepared
+from .answers import CancelState, CheckResult, Event, Hello, Outcome, Prepared, UnitState
 from .channel import SERVE
 from .connection import Connection, Keepalive
-from .conversation import APPLY_WITHIN, Conversation, OnEvent
+from .conversation import APPLY_WITHIN, HELLO_WITHIN, Conversation, OnEvent
+from .observing import Observer, Unobserved
 from .target import Target
 
 T = TypeVar("T")
@@ -38,15 +46,20 @@ class Manner:
 
 
 class Node:
-    """A node to talk to. Made by `Pool.node`. Calls queue: the agent answers one request at a time.
+    """A node to talk to. Made by `Pool.node`. Calls queue: the agent answers one request at a time; `cancel` and `units`
+    do not wait for their turn, an agent of their own answers them over the same connection.
 
     Every call connects when there is no connection, renews an agent of another version, and raises what
     `Connection.open` and `Conversation` raise. A connection that turns out to be dead is opened again once; all
-    calls may be repeated.
+    calls may be repeated. A call that is cancelled ends at once and leaves the node's work alone: an apply goes on.
     """
 
-    def __init__(self, target: Target, manner: Manner, gate: asyncio.Semaphore) -> None:
+    def __init__(
+        self, target: Target, manner: Manner, gate: asyncio.Semaphore, observer: Observer | None = None
+    ) -> None:
         self.target = target
+        self._observer = observer or Unobserved()
+        self._ended = False
         self._manner = manner
         self._gate = gate
         self._connecting = asyncio.Lock()
@@ -64,13 +77,19 @@ class Node:
         )
 
     async def close(self) -> None:
-        """Ends the conversation and the connection. A running apply goes on. May be called again."""
+        """Ends the conversation and the connection for good. A running apply goes on. May be called again."""
+        self._ended = True
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         conversation, self._conversation = self._conversation, None
         connection, self._connection = self._connection, None
-        if conversation is not None:
-            await conversation.close()
-        if connection is not None:
-            await connection.close()
+        try:
+            if conversation is not None:
+                await conversation.close()
+        finally:
+            if connection is not None:
+                await connection.close()
 
     async def ready(self) -> Hello:
         """Connects if need be, renews the agent if need be; gives its introduction, which may be of an earlier call."""
@@ -99,6 +118,14 @@ class Node:
         """As `Conversation.send_blob`."""
         return await self._ask(lambda agent: agent.send_blob(data))
 
+    async def cancel(self, deployment: str, fence: int) -> CancelState:
+        """As `Conversation.cancel`; works while another task follows that very apply, which then sees its end."""
+        return await self._ask(lambda agent: agent.cancel(deployment, fence), aside=True)
+
+    async def units(self, names: Sequence[str]) -> Mapping[str, UnitState]:
+        """As `Conversation.units`; works while another task follows an apply."""
+        return await self._ask(lambda agent: agent.units(names), aside=True)
+
     async def apply(
         self,
         deployment: str,
@@ -114,15 +141,16 @@ class Node:
         `on_event` gets every event once, in order. Raises what `Conversation.apply` raises. NodeLost and DeadlinePassed
         mean that the end is not known: `status` tells it later. NodeUnreachable means that nothing was started.
         """
-        until = time.monotonic() + within
+        now = asyncio.get_running_loop().time
+        until = now() + within
         relay = _Relay(self.target.server, on_event)
 
         async def start(agent: Conversation) -> Outcome:
-            left = until - time.monotonic()
+            left = until - now()
             return await agent.apply(deployment, digest, sections, fence, relay, within=left)
 
         async def follow(agent: Conversation) -> Outcome:
-            left = until - time.monotonic()
+            left = until - now()
             try:
                 return await agent.status(deployment, relay.seen, relay, within=left)
             except AgentFault as fault:
@@ -149,11 +177,12 @@ class Node:
         within: float = APPLY_WITHIN,
     ) -> Outcome:
         """Follows an apply of before to its end, over lost connections; `seen` events are known and not told again."""
-        until = time.monotonic() + within
+        now = asyncio.get_running_loop().time
+        until = now() + within
         relay = _Relay(self.target.server, on_event, seen)
 
         async def follow(agent: Conversation) -> Outcome:
-            return await agent.status(deployment, relay.seen, relay, within=until - time.monotonic())
+            return await agent.status(deployment, relay.seen, relay, within=until - now())
 
         return await self._reattach(deployment, follow, until, None)
 
@@ -165,34 +194,52 @@ class Node:
         last: NodeFault | None,
     ) -> Outcome:
         """Connects and follows, again and again until the end is seen or the time is up."""
+        now = asyncio.get_running_loop().time
         wait = self._manner.first_wait
         while True:
-            if time.monotonic() >= until:
+            if now() >= until:
                 raise _unseen(self.target.server, deployment, last)
             try:
                 return await follow(await self._talk())
             except (NodeLost, NodeUnreachable, NodeBusy, DeadlinePassed) as error:
+                if self._ended:
+                    raise
                 if isinstance(error, NodeBusy) and error.deployment not in {"", deployment}:
                     raise
                 last = error
             # jitter: the nodes of a failed switch come back together
-            pause = min(wait * random.uniform(0.5, 1.0), max(0.0, until - time.monotonic()))  # noqa: S311
+            pause = min(wait * random.uniform(0.5, 1.0), max(0.0, until - now()))  # noqa: S311
             await asyncio.sleep(pause)
             wait = min(wait * 2, self._manner.longest_wait)
 
-    async def _ask(self, call: Callable[[Conversation], Awaitable[T]]) -> T:
+    async def _ask(self, call: Callable[[Conversation], Awaitable[T]], *, aside: bool = False) -> T:
+        """`aside`: the call does not wait for a request that is being answered, but has an agent of its own then."""
+        ask = self._ask_aside if aside else self._ask_once
         fresh = not self.connected
         try:
-            return await call(await self._talk())
+            return await ask(call)
         except NodeLost:
-            if fresh:
+            if fresh or self._ended:
                 raise
         # the kept connection was dead without our knowing; one new one is worth a try
+        return await ask(call)
+
+    async def _ask_once(self, call: Callable[[Conversation], Awaitable[T]]) -> T:
         return await call(await self._talk())
+
+    async def _ask_aside(self, call: Callable[[Conversation], Awaitable[T]]) -> T:
+        agent = await self._talk()
+        connection = self._open_connection()
+        if not agent.busy or connection is None:  # nothing may come between this look and the call
+            return await call(agent)
+        async with await self._converse(connection) as other:
+            return await call(other)
 
     async def _talk(self) -> Conversation:
         """An open conversation with an agent of our version."""
         async with self._connecting:
+            if self._ended:
+                raise self._over()
             agent = self._conversation
             if agent is None or agent.closed or self._open_connection() is None:
                 agent = await self._reopen()
@@ -206,13 +253,45 @@ class Node:
             self._conversation = None
         connection = self._open_connection()
         if connection is None:
-            await self.close()
+            await self._disconnect()
             async with self._gate:
-                connection = await Connection.open(self.target, keepalive=self._manner.keepalive)
-            self._connection = connection
+                connection = await self._connect()
         self._hello = None
-        self._conversation = await Conversation.open(connection, self._manner.command)
+        self._conversation = await self._converse(connection)
         return self._conversation
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            connection = await Connection.open(self.target, keepalive=self._manner.keepalive)
+        except ReconcilerError as fault:
+            self._observer.failed(self.target.server, type(fault).__name__)
+            raise
+        self._observer.connected(self.target.server, loop.time() - began)
+        if self._ended:  # closed meanwhile: nobody would ever close this one
+            await connection.close()
+            raise self._over()
+        self._connection = connection
+        return connection
+
+    async def _converse(self, connection: Connection) -> Conversation:
+        try:
+            async with asyncio.timeout(HELLO_WITHIN):
+                return await Conversation.open(connection, self._manner.command, self._observer)
+        except TimeoutError:
+            raise DeadlinePassed(
+                self.target.server,
+                f"the agent was not started within {HELLO_WITHIN:g} s",
+                hint="look at the node's load",
+            ) from None
+
+    def _over(self) -> NodeLost:
+        return NodeLost(
+            self.target.server,
+            "the connection was closed here: the server's address or keys changed, or the program ends",
+            hint="the next look connects anew",
+        )
 
     async def _renew(self, agent: Conversation) -> Conversation:
         """Introduces, and replaces an agent of another version unless an apply is running from its file."""

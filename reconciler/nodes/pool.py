@@ -10,6 +10,7 @@ from typing import Self
 
 from . import agentzip
 from .node import Manner, Node
+from .observing import Observer
 from .target import Target
 
 CONNECTS = 32
@@ -19,9 +20,12 @@ CONNECTS = 32
 class Pool:
     """Nodes by server name. Belongs to one event loop; a context manager that closes it."""
 
-    def __init__(self, limit: int = CONNECTS, *, manner: Manner | None = None) -> None:
+    def __init__(
+        self, limit: int = CONNECTS, *, manner: Manner | None = None, observer: Observer | None = None
+    ) -> None:
         self._gate = asyncio.Semaphore(limit)
         self._manner = manner or Manner(agentzip.build())
+        self._observer = observer
         self._nodes: dict[str, Node] = {}
         self._closed = False
 
@@ -43,7 +47,7 @@ class Pool:
             raise RuntimeError("the pool is closed")
         known = self._nodes.get(target.server)
         if known is None or known.target != target:
-            self._nodes[target.server] = node = Node(target, self._manner, self._gate)
+            self._nodes[target.server] = node = Node(target, self._manner, self._gate, self._observer)
             if known is not None:
                 await known.close()
         else:

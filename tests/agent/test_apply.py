@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.agent import package_lock
 from reconciler.agent import section as sections
 from reconciler.agent.faults import StepFault
 from reconciler.agent.journal import Journal
@@ -366,7 +367,7 @@ def test_a_package_lock_that_is_never_released_ends_in_a_plain_message(
 
 def test_the_holder_of_a_package_lock_is_named(inside: Here) -> None:
     lock = inside.write("/var/lib/dpkg/lock-frontend", "")
-    assert packages.lock_holder() == ""
+    assert package_lock.holder() == ""
     hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", hold, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -374,6 +375,6 @@ def test_the_holder_of_a_package_lock_is_named(inside: Here) -> None:
         assert holder.stdout is not None
         holder.stdout.readline()
         name = Path(f"/proc/{holder.pid}/comm").read_text().strip()
-        assert packages.lock_holder() == f"{name} (process {holder.pid})"
+        assert package_lock.holder() == f"{name} (process {holder.pid})"
         with lock.open("a") as other, pytest.raises(BlockingIOError):
             fcntl.lockf(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,7 +5,7 @@ import re
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from .. import places, process
+from .. import cancel, package_lock, places, process
 from ..faults import StepFault
 from ..observe import World
 from ..vocabulary import Step
@@ -13,18 +13,8 @@ from .contract import Finding, Handler, Run, absent, change
 
 _TRANSACTION_SECONDS = 1800.0
 _LOCK_WAIT_SECONDS = 180.0
+_TRY_AGAIN_SECONDS = 2.0
 _DNF_LOCKED = 200
-_DNF_PID_FILES = (
-    "/var/lib/dnf/rpmdb_lock.pid",
-    "/var/cache/dnf/metadata_lock.pid",
-    "/var/cache/dnf/download_lock.pid",
-)
-_LOCK_FILES = (
-    "/var/lib/dpkg/lock-frontend",
-    "/var/lib/dpkg/lock",
-    "/var/lib/apt/lists/lock",
-    "/var/lib/rpm/.rpm.lock",
-)
 _LOCKED = re.compile(
     r"Could not get lock|can't create transaction lock|Unable to acquire the dpkg frontend lock", re.I
 )
@@ -34,54 +24,28 @@ _STALE = re.compile(
 )
 
 
-def _name_of(pid: int) -> str:
-    try:
-        with open("/proc/{}/comm".format(pid)) as source:
-            return "{} (process {})".format(source.read().strip(), pid)
-    except OSError:
-        return ""
-
-
-def lock_holder() -> str:
-    """Who holds the lock of the package manager: "dnf (process 4711)", or an empty text when it cannot be told."""
-    inodes = {}
-    for path in _LOCK_FILES:
-        try:
-            inodes[os.stat(places.real(path)).st_ino] = path
-        except OSError:
-            continue
-    with open("/proc/locks") as source:
-        for line in source:
-            fields = line.split()
-            if "->" in fields or len(fields) < 6:
-                continue
-            inode = fields[5].rpartition(":")[2]
-            if inode.isdigit() and int(inode) in inodes and int(fields[4]) > 0:
-                return _name_of(int(fields[4]))
-    for path in _DNF_PID_FILES:
-        try:
-            with open(places.real(path)) as source:
-                name = _name_of(int(source.read().strip() or 0))
-        except (OSError, ValueError):
-            continue
-        if name:
-            return name
-    return ""
+def _run(argv: List[str], run: Run) -> process.Finished:
+    """A transaction is never ended by a cancel, waiting for the lock is. Raises Cancelled."""
+    cancel.look()
+    done = process.run(argv, timeout=_TRANSACTION_SECONDS, listener=run.log, stop=package_lock.stop_waiting)
+    if done.stopped:
+        raise cancel.Cancelled()
+    return done
 
 
 def _dnf(arguments: List[str], run: Run) -> process.Finished:
     options = ["-y", "--setopt=exit_on_lock=True", "--setopt=clean_requirements_on_remove=False"]
-    return process.run(["dnf", *options, *arguments], timeout=_TRANSACTION_SECONDS, listener=run.log)
+    return _run(["dnf", *options, *arguments], run)
 
 
 def _apt(arguments: List[str], run: Run) -> process.Finished:
     options = ["-y", "-q", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
     options += ["-o", "Dpkg::Use-Pty=0"]
-    return process.run(["apt-get", *options, *arguments], timeout=_TRANSACTION_SECONDS, listener=run.log)
+    return _run(["apt-get", *options, *arguments], run)
 
 
 def _unlocked(act: Callable[[], process.Finished], program: str) -> process.Finished:
-    """Run a transaction, waiting a bounded time while somebody else holds the lock."""
+    """Run a transaction, waiting a bounded time while somebody else holds the lock. Raises StepFault, Cancelled."""
     deadline = time.monotonic() + _LOCK_WAIT_SECONDS
     while True:
         done = act()
@@ -93,10 +57,10 @@ def _unlocked(act: Callable[[], process.Finished], program: str) -> process.Fini
         if time.monotonic() > deadline:
             raise StepFault(
                 "the package manager is locked by {}; waited {:.0f} seconds".format(
-                    lock_holder() or "another program", _LOCK_WAIT_SECONDS
+                    package_lock.holder() or "another program", _LOCK_WAIT_SECONDS
                 )
             )
-        time.sleep(2.0)
+        cancel.pause(_TRY_AGAIN_SECONDS)
 
 
 def _no_package_lists() -> bool:
@@ -153,6 +117,14 @@ class Packages(Handler):
         if absent(step):
             return Finding("delete", [change("installed", before=True, after=False)])
         return Finding("create", [change("installed", before=False, after=True)])
+
+    def record(self, step: Step, run: Run) -> Dict[str, Any]:
+        """Whether it was installed."""
+        return {"package": step["name"], "installed": run.world.installed(step["name"])}
+
+    def undo(self, record: Dict[str, Any], copies: str, run: Run) -> bool:
+        """A transaction is not taken back; true when there was none."""
+        return run.world.installed_now(record["package"]) == bool(record["installed"])
 
     def apply(self, step: Step, run: Run) -> None:
         """A transaction for this package alone."""

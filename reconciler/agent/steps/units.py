@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, List, Optional
 
-from .. import process
+from .. import cancel, process
 from ..faults import StepFault
 from ..observe import UnitState, World, show_units
 from ..vocabulary import Step
@@ -24,11 +24,14 @@ def state_of(unit: str) -> UnitState:
     return show_units([unit])[unit]
 
 
-def control(verb: str, unit: str, *options: str) -> str:
-    """`systemctl VERB UNIT`: an empty text, or why it failed."""
-    done = process.run(["systemctl", "--no-ask-password", *options, verb, "--", unit], timeout=_SECONDS)
+def control(verb: str, unit: str, *options: str, stop: Optional[process.Stop] = None) -> str:
+    """`systemctl VERB UNIT`: an empty text, or why it failed. Raises Cancelled when `stop` ended the wait."""
+    argv = ["systemctl", "--no-ask-password", *options, verb, "--", unit]
+    done = process.run(argv, timeout=_SECONDS, stop=stop)
     if done.ok():
         return ""
+    if done.stopped:
+        raise cancel.Cancelled()
     message = done.reason("systemctl {} {}".format(verb, unit))
     said = last_words(unit) if verb not in ("enable", "disable") else ""
     return "{}; it last said: {}".format(message, said) if said else message
@@ -49,22 +52,38 @@ def enable_all(names: List[str]) -> Dict[str, str]:
 
 
 def start_all(names: List[str], broken: List[str]) -> Dict[str, str]:
-    """Start many units at once, those of `broken` although they failed before; the failures, by unit. Raises StepFault."""
+    """Start many units at once, those of `broken` although they failed before; the failures, by unit. Raises StepFault.
+
+    Once the apply is cancelled, those that are not up are failures, and stopped.
+    """
     failures: Dict[str, str] = {}
     for some in _portions(broken):
         process.run(["systemctl", "--no-ask-password", "reset-failed", "--", *some], timeout=_SECONDS)
     for some in _portions(names):
-        done = process.run(["systemctl", "--no-ask-password", "start", "--", *some], timeout=_SECONDS)
+        if cancel.requested():
+            failures.update(dict.fromkeys(some, cancel.CANCELLED))
+            continue
+        argv = ["systemctl", "--no-ask-password", "start", "--", *some]
+        done = process.run(argv, timeout=_SECONDS, stop=cancel.stop_waiting)
         if done.ok():
             continue
         states = show_units(some)
         for name in some:
             if states[name].active in ("active", "reloading"):
                 continue
+            if done.stopped:
+                take_back(name)
+                failures[name] = cancel.CANCELLED
+                continue
             said = "; ".join(line.strip() for line in done.err.splitlines() if name in line)
             why = said or done.reason("systemctl start {}".format(name))
             failures[name] = "{} did not start: {}; it last said: {}".format(name, why, last_words(name))
     return failures
+
+
+def take_back(unit: str) -> None:
+    """Stop a unit that systemd was asked to start and nobody waits for any more: its job may still be in the queue."""
+    control("stop", unit)
 
 
 def _portions(names: List[str]) -> List[List[str]]:
@@ -146,8 +165,17 @@ class Units(Handler):
         else:
             if state.active == "failed":
                 control("reset-failed", name)
-            _must("start", name)
+            self._start(name)
             run.on_unit_start(name)
+
+    def _start(self, name: str) -> None:
+        try:
+            message = control("start", name, stop=cancel.stop_waiting)
+        except cancel.Cancelled:
+            take_back(name)
+            raise
+        if message:
+            raise StepFault(message)
 
     def undo(self, record: Dict[str, Any], copies: str, run: Run) -> bool:
         """Back to what it was, as far as it can be."""
