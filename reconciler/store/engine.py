@@ -53,6 +53,8 @@ class Store:
         self._writer = Workers("store-writer", 1)
         self._readers = Workers("store-reader", _READERS)
         self._closed = False
+        self._guard: Callable[[Tx], None] | None = None
+        self._point: Callable[[str], None] | None = None
         # at exit daemon threads are stopped anywhere; this lets them end what they do, within a limit
         self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
         atexit.register(self._at_exit)
@@ -91,6 +93,20 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r}{', closed' if self._closed else ''})"
 
+    def guard(self, check: Callable[[Tx], None] | None) -> None:
+        """Have every later write begin with `check` in its transaction; what that raises undoes the write.
+
+        It lets a daemon write only while it holds its lease. `alease` writes are not checked.
+        """
+        self._guard = check
+
+    def watch(self, point: Callable[[str], None] | None) -> None:
+        """Call `point` on the writer thread before each write begins and after it is committed: `before NAME`, `after NAME`.
+
+        NAME is the unit's. For tests that end the process at every one of these points.
+        """
+        self._point = point
+
     def write(self, unit: Callable[[Tx], T]) -> T:
         """Runs `unit` in a write transaction on the writer thread and returns its result, committed.
 
@@ -112,6 +128,10 @@ class Store:
             ) from error
         with connection, connection.begin():
             return unit(Tx(connection, self._box, self._clock()))
+
+    async def alease(self, unit: Callable[[Tx], T]) -> T:
+        """As `awrite`, for the writes that take, prolong and give back the lease itself."""
+        return await asyncio.wrap_future(self._writer.submit(lambda: self._run(unit, guarded=False)))
 
     async def awrite(self, unit: Callable[[Tx], T]) -> T:
         """As `write`, without blocking the event loop.
@@ -159,9 +179,18 @@ class Store:
     def _submit_write(self, unit: Callable[[Tx], T]) -> Future[T]:
         return self._writer.submit(lambda: self._run(unit))
 
-    def _run(self, unit: Callable[[Tx], T]) -> T:
+    def _run(self, unit: Callable[[Tx], T], *, guarded: bool = True) -> T:
+        name = getattr(unit, "__qualname__", "") if self._point else ""
+        if self._point is not None:
+            self._point(f"before {name}")
         with self._connection.begin():
-            return unit(Tx(self._connection, self._box, self._clock()))
+            tx = Tx(self._connection, self._box, self._clock())
+            if guarded and self._guard is not None:
+                self._guard(tx)
+            result = unit(tx)
+        if self._point is not None:
+            self._point(f"after {name}")
+        return result
 
     def _interrupt(self) -> None:
         with contextlib.suppress(Exception):

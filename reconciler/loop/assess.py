@@ -1,0 +1,154 @@
+"""Pure: what a revision means for the whole fleet before anything is touched — the plan, and what must wait for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reconciler.desired.fleet import Key, Loaded
+from reconciler.kit.text import count
+from reconciler.loop import scope
+from reconciler.plan.draft import references
+from reconciler.plan.identity import beyond
+from reconciler.plan.make import Head, make_plan
+from reconciler.plan.model import Action, Finding, Plan
+from reconciler.plan.recorded import Recorded
+
+HoldReason = Literal["NeedsApproval", "PlanDiverged", "Refused", "Suspended"]
+DIVERGED = "plan-diverged"
+"""Code of the finding that the plan does more than the one that was reviewed."""
+
+_REMOVALS = (Action.DELETE, Action.FORGET, Action.REPLACE)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why a resource stays as it is recorded."""
+
+    reason: HoldReason
+    message: str
+
+
+@dataclass(frozen=True)
+class Approved:
+    """A plan of the same commit of which an operator approved some findings, by their codes."""
+
+    plan: Plan
+    codes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is assessed: a revision, the recorded state, and what people said about it.
+
+    `suspended` are the resources that an operator suspended, each with the reason; `reviewed` the plan that was reviewed
+    for the same files, `approved` what was approved since.
+    """
+
+    loaded: Loaded
+    recorded: Recorded
+    head: Head
+    created_at: str
+    engine: str
+    suspended: Mapping[Key, str] = field(default_factory=dict)
+    reviewed: Plan | None = None
+    approved: Sequence[Approved] = ()
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A revision judged: its whole plan, what is held back and why, and the servers that belong together."""
+
+    plan: Plan
+    holds: Mapping[Key, Hold]
+    waiting: tuple[Finding, ...]
+    groups: Mapping[str, frozenset[str]]
+
+    @property
+    def servers(self) -> frozenset[str]:
+        """The servers on which something changes that nothing holds back."""
+        return frozenset(
+            server
+            for change in self.plan.effective
+            if change.key not in self.holds
+            for server in (change.server, change.previous_server)
+            if server is not None
+        )
+
+
+def assess(given: Inputs) -> Assessment:
+    """Judge a revision. The same inputs give the same answer."""
+    holds = {key: Hold("Suspended", why) for key, why in given.suspended.items()}
+    plan = make_plan(
+        given.loaded,
+        given.recorded,
+        head=given.head,
+        created_at=given.created_at,
+        engine=given.engine,
+        hold=dict(given.suspended),
+    )
+    findings = [*plan.findings, *_divergence(plan, given)]
+    waiting = []
+    for finding in findings:
+        if not finding.blocking:
+            continue
+        held = _not_approved(plan, finding, given.approved)
+        if held:
+            waiting.append(finding)
+        for address in held:
+            holds.setdefault(_key(plan, given.recorded, address), _hold(finding))
+    _keep_what_they_need(plan, given.recorded, holds)
+    return Assessment(plan, holds, tuple(waiting), scope.groups(given.loaded.fleet, given.recorded))
+
+
+def _divergence(plan: Plan, given: Inputs) -> tuple[Finding, ...]:
+    """The finding that the plan is not the reviewed one or a part of it."""
+    more = beyond(plan, given.reviewed) if given.reviewed is not None else ()
+    if not more:
+        return ()
+    message = f"{count(len(more), 'change')} of this plan {'is' if len(more) == 1 else 'are'} not in the reviewed one: "
+    message += ", ".join(more[:3]) + (f" and {len(more) - 3} more" if len(more) > 3 else "") + "."
+    return (
+        Finding(
+            code=DIVERGED,
+            message=message,
+            blocking=True,
+            addresses=tuple(change.address for change in plan.effective),
+            hint="The state has moved since the review. Review this plan and approve it.",
+        ),
+    )
+
+
+def _not_approved(plan: Plan, finding: Finding, approved: Sequence[Approved]) -> tuple[str, ...]:
+    """The addresses of a finding whose change is not exactly what somebody approved."""
+    if not finding.approvable:
+        return finding.addresses
+    left = set(finding.addresses)
+    for one in approved:
+        if finding.code in one.codes:
+            left &= set(beyond(plan, one.plan))
+    return tuple(address for address in finding.addresses if address in left)
+
+
+def _hold(finding: Finding) -> Hold:
+    if finding.code == DIVERGED:
+        return Hold("PlanDiverged", finding.message)
+    return Hold("NeedsApproval" if finding.approvable else "Refused", finding.message)
+
+
+def _key(plan: Plan, recorded: Recorded, address: str) -> Key:
+    known = {str(key): key for key in recorded.resources} | {c.address: c.key for c in plan.changes}
+    return known[address]
+
+
+def _keep_what_they_need(plan: Plan, recorded: Recorded, holds: dict[Key, Hold]) -> None:
+    """What is held keeps what it refers to: a database that must not go yet keeps its site."""
+    going = {change.key for change in plan.effective if change.action in _REMOVALS}
+    todo = [key for key in holds if key in recorded.resources]
+    while todo:
+        key = todo.pop()
+        for needed in references(key, recorded.resources[key].manifest):
+            if needed in going and needed not in holds:
+                holds[needed] = Hold(holds[key].reason, f"{key} needs it: {holds[key].message}")
+                todo.append(needed)
