@@ -6,6 +6,7 @@ Exceptions are for faults, and each leaf states the reaction that the loop and t
     ReconcilerError
     ├── UsageFault            stall   the command cannot be carried out as asked (exit 1)
     │   ├── SettingsFault     stall   state directory, key or configuration missing or unusable
+    │   │   └── InvalidSettings  stall   the daemon's settings file has problems; carries them
     │   ├── WrongKey          stall   APP_KEY does not open what is stored
     │   ├── SourceFault       stall   the fleet repository or the revision cannot be read
     │   │   └── SourceUnreachable  retry   no remote of the fleet repository answers
@@ -54,6 +55,14 @@ class UsageFault(ReconcilerError):
 
 class SettingsFault(UsageFault):
     """The state directory, the key or the configuration is missing or unusable."""
+
+
+class InvalidSettings(SettingsFault):
+    """The daemon's settings file has problems. `problems` is the list, in the order of lines."""
+
+    def __init__(self, message: str, problems: tuple[object, ...] = (), *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
 
 
 class WrongKey(UsageFault):

@@ -15,7 +15,7 @@ def show(fault: Exception) -> int:
             "This is a defect. Run again with RECONCILER_TRACEBACK=1 for the details to report.", err=True
         )
         return 1
-    if isinstance(fault, errors.InvalidFleet):
+    if isinstance(fault, (errors.InvalidFleet, errors.InvalidSettings)):
         for problem in fault.problems:
             click.echo(str(problem), err=True)
     click.echo(f"Error: {fault.message}", err=True)
