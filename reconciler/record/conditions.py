@@ -51,3 +51,54 @@ def in_sync(tx: Tx, key: Key) -> None:
     """The node shows what was applied."""
     if conditions.get(tx, key.kind.value, key.name, "Drifted") is not None:
         _put(tx, key, "Drifted", "False", "InSync", "", None)
+
+
+HELD = ("NeedsApproval", "PlanDiverged", "Refused", "Suspended", "InvalidManifest", "Quarantined")
+"""Reasons of Stalled that a later look may take back although nothing was applied."""
+
+
+def held(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
+    """The revision's change of this resource must wait for a person; what runs goes on as it is."""
+    if conditions.get(tx, key.kind.value, key.name, "Ready") is None:
+        _put(tx, key, "Ready", "Unknown", reason, message, revision)
+    _put(tx, key, "Reconciling", "False", reason, "", revision)
+    stalled = "False" if reason == "Suspended" else "True"
+    _put(tx, key, "Stalled", stalled, reason, message, revision)
+
+
+def freed(tx: Tx, key: Key, revision: str) -> None:
+    """Nothing holds the resource back any more."""
+    for word in ("Stalled", "Reconciling"):
+        known = conditions.get(tx, key.kind.value, key.name, word)
+        if known is not None and known.reason in (*HELD, *WAITS):
+            _put(tx, key, word, "False", "Succeeded", "", revision)
+
+
+WAITS = ("WindowClosed", "RolloutWaiting", "NodeUnreachable", "BackingOff", "Queued", "SoakingServer")
+"""Reasons of Reconciling for work that will begin by itself."""
+
+
+def waits(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
+    """There is something to do for this resource, and it begins by itself later."""
+    if conditions.get(tx, key.kind.value, key.name, "Ready") is None:
+        _put(tx, key, "Ready", "Unknown", reason, message, revision)
+    _put(tx, key, "Reconciling", "True", reason, message, revision)
+
+
+def reachable(tx: Tx, key: Key, fault: str) -> bool:
+    """Whether a server's node answers; `fault` is empty when it does. Returns whether that is news."""
+    known = conditions.get(tx, key.kind.value, key.name, "Reachable")
+    if fault:
+        _put(tx, key, "Reachable", "False", "NodeUnreachable", fault, None)
+    else:
+        _put(tx, key, "Reachable", "True", "Answered", "", None)
+    return (known is None or known.status == "True") == bool(fault)
+
+
+def fleet(
+    tx: Tx, name: str, kind: str, status: Status, reason: str, message: str, revision: str | None
+) -> bool:
+    """A condition of a whole fleet (Ready, SourceReady, Stalled). Returns whether status or reason are news."""
+    known = conditions.get(tx, "Fleet", name, kind)
+    conditions.put(tx, "Fleet", name, kind, State(status, reason, message, revision))
+    return known is None or (known.status, known.reason) != (status, reason)

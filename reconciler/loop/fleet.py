@@ -1,0 +1,213 @@
+"""One fleet in the loop: follows its source, judges revisions, and says what is to be looked at because of that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from reconciler.desired.fleet import Key, Loaded
+from reconciler.desired.kinds import Kind
+from reconciler.desired.snapshot import Snapshot
+from reconciler.errors import SourceFault
+from reconciler.kit.clock import Clock, stamp
+from reconciler.loop import rollouts, target
+from reconciler.loop.assess import Assessment, Hold, Inputs, assess
+from reconciler.loop.queue import WorkQueue
+from reconciler.loop.settings import FleetSpec
+from reconciler.loop.source import Source
+from reconciler.loop.target import Target
+from reconciler.plan.recorded import Recorded
+from reconciler.record import conditions, inventory
+from reconciler.store import Store, Tx
+from reconciler.store.queries import revisions, suspensions
+from reconciler.store.words import RevisionStatus, TriggeredVia
+
+RECORDS = ""
+"""Stands for the part of a fleet that is on no node where a server's name stands for the others."""
+
+
+@dataclass
+class FleetLoop:
+    """One fleet.
+
+    `target` is None until a first revision could be read. `released` are rollout waves that an operator released;
+    `overrides` servers whose maintenance windows do not count for their next run.
+    """
+
+    spec: FleetSpec
+    source: Source
+    store: Store
+    queue: WorkQueue
+    clock: Clock
+    engine: str
+    target: Target | None = None
+    released: frozenset[str] = frozenset()
+    overrides: set[str] = field(default_factory=set)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def name(self) -> str:
+        """The fleet's name."""
+        return self.spec.name
+
+    def key(self, server: str) -> str:
+        """A server's key in the queue."""
+        return f"{self.name}/{server}"
+
+    def add(self, server: str, reason: str, after: float = 0.0) -> None:
+        """Ask for a server to be looked at."""
+        self.queue.add(self.key(server), reason, group=self.name, after=after)
+
+    async def look(self, trigger: TriggeredVia, *, again: bool = False) -> bool:
+        """Look at the source and follow what it shows; `again`: judge the revision anew though it is the same.
+
+        Whether there is a revision to follow. Faults of the source are recorded, not raised.
+        """
+        async with self._looking:
+            head = await self.source.look()
+            if head is None:
+                return self.target is not None
+            commit, rollback = await self.store.aread(lambda tx: self._choose(tx, head.commit))
+            known = self.target
+            if known is not None and known.commit == commit and known.rollback == rollback and not again:
+                return True
+            try:
+                if known is not None and known.commit == commit:
+                    snapshot, loaded = known.snapshot, known.loaded
+                else:
+                    snapshot, loaded = await self.source.read(commit)
+            except SourceFault as fault:
+                message = fault.message
+                await self.store.awrite(
+                    lambda tx: conditions.fleet(
+                        tx, self.name, "SourceReady", "False", "SourceRefused", message, commit
+                    )
+                )
+                return known is not None
+            same = known is not None and known.commit == commit
+            await self._follow(
+                snapshot, loaded, known.trigger if same and known else trigger, rollback=rollback
+            )
+            return True
+
+    async def judge_again(self) -> None:
+        """Something that a judgement rests on has changed: an approval, a suspension, a quarantine."""
+        await self.look("poll", again=True)
+
+    def _choose(self, tx: Tx, head: str) -> tuple[str, bool]:
+        """The revision to follow: the newest, or the last good one while that is quarantined."""
+        found = revisions.get(tx, head, self.name)
+        if found is None or found.status != "quarantined":
+            return head, False
+        good = revisions.last_good(tx, self.name)
+        return (good.commit, True) if good is not None else (head, True)
+
+    async def _follow(
+        self, snapshot: Snapshot, loaded: Loaded, trigger: TriggeredVia, *, rollback: bool
+    ) -> None:
+        tree = await self.source.tree(snapshot.commit)
+        given = await self.store.aread(lambda tx: self._inputs(tx, snapshot, loaded, tree))
+        assessment = await asyncio.to_thread(assess, given)
+        rollout = rollouts.plan_of(self.name, snapshot.commit, loaded.fleet)
+        quarantined = rollback and await self._has_nothing_to_go_back_to(snapshot.commit)
+        if quarantined:
+            assessment = _standing_still(assessment)
+
+        def unit(tx: Tx) -> str:
+            plan_id = target.record(tx, self.name, tree, assessment, loaded)
+            rollouts.begin(tx, rollout, sorted(assessment.servers))
+            if rollback:
+                why = (
+                    "the newest revision is quarantined and there is none to go back to"
+                    if quarantined
+                    else f"the newest revision is quarantined; {snapshot.commit[:12]} is followed instead"
+                )
+                conditions.fleet(tx, self.name, "Stalled", "True", "Quarantined", why, snapshot.commit)
+            return plan_id
+
+        plan_id = await self.store.awrite(unit)
+        self.target = Target(
+            self.name, snapshot, loaded, assessment, rollout, trigger, plan_id, rollback=rollback
+        )
+        self.add(RECORDS, trigger)
+        await self.settle_revision()
+
+    async def _has_nothing_to_go_back_to(self, commit: str) -> bool:
+        found = await self.store.aread(lambda tx: revisions.get(tx, commit, self.name))
+        return found is not None and found.status == "quarantined"
+
+    def _inputs(self, tx: Tx, snapshot: Snapshot, loaded: Loaded, tree: str) -> Inputs:
+        recorded = inventory.recorded(tx, self.name)
+        return Inputs(
+            loaded=loaded,
+            recorded=replace(recorded, base_commit=self._base(tx, recorded)),
+            head=snapshot,
+            created_at=stamp(self.clock()),
+            engine=self.engine,
+            suspended=_suspended(tx, recorded, loaded),
+            reviewed=target.reviewed(tx, self.name, tree),
+            approved=target.approvals(tx, self.name, snapshot.commit),
+        )
+
+    def _base(self, tx: Tx, recorded: Recorded) -> str:
+        found = revisions.newest(tx, status="applied", fleet=self.name)
+        return found.commit if found is not None else recorded.base_commit
+
+    async def settle_revision(self) -> None:
+        """Bring the revision's status and the fleet's Ready condition up to what its resources say."""
+        now = self.target
+        if now is None:
+            return
+
+        def unit(tx: Tx) -> None:
+            known = revisions.get(tx, now.commit, self.name)
+            if known is None:
+                return
+            recorded = inventory.recorded(tx, self.name).resources
+            behind = [
+                change
+                for change in now.assessment.plan.effective
+                if change.key not in now.assessment.holds and not _arrived(recorded, change.key, change.after)
+            ]
+            failed = [key for key, found in recorded.items() if found.failed]
+            done = not behind and not failed and not now.assessment.holds
+            if known.status in ("accepted", "applying", "failed", "applied"):
+                status: RevisionStatus = "applied" if done else "failed" if failed else "applying"
+                if known.status != status:
+                    revisions.set_status(tx, now.commit, status, fleet=self.name)
+            if done:
+                message = f"{now.commit[:12]} is applied"
+                conditions.fleet(tx, self.name, "Ready", "True", "Synced", message, now.commit)
+                rollouts.complete(tx, now.rollout)
+            else:
+                what = f"{len(behind)} to apply, {len(failed)} failed, {len(now.assessment.holds)} held"
+                conditions.fleet(tx, self.name, "Ready", "False", "Progressing", what, now.commit)
+
+        await self.store.awrite(unit)
+
+
+def _arrived(recorded: Mapping[Key, object], key: Key, after: object) -> bool:
+    found = recorded.get(key)
+    if after is None:
+        return found is None
+    return found is not None and getattr(found, "manifest", None) == after
+
+
+def _suspended(tx: Tx, recorded: Recorded, loaded: Loaded) -> dict[Key, str]:
+    """The resources that operators suspended one by one; whole servers and fleets are stopped at their worker."""
+    kinds = {kind.value for kind in Kind}
+    found = {}
+    for one in suspensions.listed(tx):
+        if one.kind in kinds:
+            key = Key(Kind(one.kind), one.name)
+            if key.kind is not Kind.SERVER and (key in recorded.resources or key in loaded.fleet.entries):
+                found[key] = f"suspended by {one.owner}: {one.reason}"
+    return found
+
+
+def _standing_still(assessment: Assessment) -> Assessment:
+    """Nothing of the revision is applied."""
+    why = Hold("Refused", "the revision is quarantined")
+    held = {change.key: why for change in assessment.plan.effective}
+    return replace(assessment, holds={**assessment.holds, **held})

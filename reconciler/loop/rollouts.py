@@ -1,0 +1,213 @@
+"""Rollouts at work: which servers may follow a revision now, and how those that did are watched until they count as healthy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reconciler.desired.fleet import Fleet
+from reconciler.desired.kinds import Kind, Rollout
+from reconciler.kit.text import short
+from reconciler.loop import waves, windows
+from reconciler.loop.rollout_spec import from_manifest
+from reconciler.loop.waves import Amount, Decision, RolloutSpec, State, Wave
+from reconciler.store import Tx
+from reconciler.store.queries import events, revisions, rollouts
+from reconciler.store.queries.rollouts import ServerRollout
+
+UNMANAGED = RolloutSpec(max_unavailable=Amount(100, percent=True))
+"""For servers that no Rollout selects: all at once, no soak, no windows."""
+
+_CHECK_EVERY = timedelta(seconds=15)
+_FIRST_CHECKS = timedelta(seconds=2)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether work on some servers may start now; else why not and when to ask again (None: when a state changes)."""
+
+    open: bool
+    reason: str = ""
+    message: str = ""
+    wake_at: datetime | None = None
+    stop_at: datetime | None = None
+    """Open, but what runs must be stopped then: the window does not permit overrun."""
+
+
+OPEN = Gate(open=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rollouts of one revision: each with its waves over the fleet's servers."""
+
+    fleet: str
+    commit: str
+    of: Mapping[str, RolloutSpec]
+    waves: Sequence[tuple[Wave, ...]]
+
+    def spec(self, server: str) -> RolloutSpec:
+        """The rollout that a server follows."""
+        return self.of.get(server, UNMANAGED)
+
+    def decide(self, states: Mapping[str, State], now: datetime, released: frozenset[str]) -> list[Decision]:
+        """What each rollout permits, over the servers that take part in it (those in `states`)."""
+        return [
+            waves.may_start(_taking_part(one, states), states, now, released=released) for one in self.waves
+        ]
+
+
+def plan_of(fleet: str, commit: str, declared: Fleet) -> Plan:
+    """The rollouts that a revision declares."""
+    labels = {s.name: dict(s.metadata.labels) for s in declared.servers()}
+    specs = [
+        from_manifest(entry.manifest.spec, key.name)
+        for key, entry in sorted(declared.entries.items())
+        if key.kind is Kind.ROLLOUT and isinstance(entry.manifest, Rollout)
+    ]
+    of: dict[str, RolloutSpec] = {}
+    found: list[tuple[Wave, ...]] = []
+    for spec in [*specs, UNMANAGED]:
+        mine = {
+            name: own for name, own in labels.items() if name not in of and waves.selects(spec.selector, own)
+        }
+        of |= dict.fromkeys(mine, spec)
+        if mine:
+            found.append(waves.plan_waves(spec, mine))
+    return Plan(fleet, commit, of, found)
+
+
+def _taking_part(all_waves: Sequence[Wave], states: Mapping[str, State]) -> tuple[Wave, ...]:
+    found = (
+        Wave(wave.name, tuple(s for s in wave.servers if s in states), wave.max_unavailable, wave.soak)
+        for wave in all_waves
+    )
+    return tuple(wave for wave in found if wave.servers)
+
+
+def states(tx: Tx, plan: Plan) -> dict[str, State]:
+    """How far each server that takes part has come."""
+    return {row.server: _state(row) for row in rollouts.listed(tx, plan.fleet, plan.commit)}
+
+
+def _state(row: ServerRollout) -> State:
+    return State(row.state, row.since if row.state == "soaking" else None)
+
+
+def begin(tx: Tx, plan: Plan, servers: Sequence[str]) -> None:
+    """These servers take part; what is known of others of this revision stays, of other revisions it goes."""
+    rollouts.keep_only(tx, plan.fleet, plan.commit)
+    for server in servers:
+        if rollouts.get(tx, plan.fleet, plan.commit, server) is None:
+            rollouts.put(tx, plan.fleet, plan.commit, server, "pending")
+
+
+def gate(
+    tx: Tx, plan: Plan, servers: frozenset[str], now: datetime, *, changes: bool, released: frozenset[str]
+) -> Gate:
+    """Whether work may start on `servers`, which go together. `changes`: more than a repair, so waves count."""
+    stop_at = None
+    for server in sorted(servers):
+        standing = windows.standing(plan.spec(server).windows, now)
+        if not standing.open:
+            until = f" until {standing.until:%Y-%m-%d %H:%M} UTC" if standing.until else ""
+            by = f" ({standing.by})" if standing.by else ""
+            return Gate(False, "WindowClosed", f"the maintenance window is closed{until}{by}", standing.until)  # noqa: FBT003
+        ends = standing.until
+        if ends is not None and not windows.standing(plan.spec(server).windows, ends).overrun:
+            stop_at = min(stop_at or ends, ends)
+    if not changes:
+        return Gate(open=True, stop_at=stop_at)
+    known = states(tx, plan)
+    pending = {s for s in servers if s in known and known[s].phase == "pending"}
+    if not pending:
+        return Gate(open=True, stop_at=stop_at)
+    wake, why = None, ""
+    may: set[str] = set()
+    for decision in plan.decide(known, now, released):
+        may |= set(decision.start)
+        for server in sorted(pending & decision.waiting.keys()):
+            why, wake = why or decision.waiting[server], decision.wake_at
+    if pending - may and why:
+        return Gate(False, "RolloutWaiting", why, wake)  # noqa: FBT003
+    return Gate(open=True, stop_at=stop_at)
+
+
+def started(tx: Tx, plan: Plan, servers: frozenset[str]) -> None:
+    """Work on these servers starts."""
+    for server in servers:
+        if rollouts.get(tx, plan.fleet, plan.commit, server) is not None:
+            rollouts.put(tx, plan.fleet, plan.commit, server, "applying")
+
+
+def failed(tx: Tx, plan: Plan, server: str, message: str) -> None:
+    """What the revision wants could not be applied there: nothing further starts."""
+    if rollouts.get(tx, plan.fleet, plan.commit, server) is not None:
+        rollouts.put(tx, plan.fleet, plan.commit, server, "failed", message)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What watching one server came to: when to look again, and whether its rollout is over there, well or badly."""
+
+    again_after: float | None = None
+    done: bool = False
+    unhealthy: str = ""
+
+
+def watched(tx: Tx, plan: Plan, server: str) -> ServerRollout | None:
+    """The server's part in the rollout while it must be watched: applied, and not yet found healthy."""
+    row = rollouts.get(tx, plan.fleet, plan.commit, server)
+    return row if row is not None and row.state in ("applying", "soaking", "failed") else None
+
+
+def checked(tx: Tx, plan: Plan, server: str, now: datetime, faults: Sequence[str]) -> Step:
+    """The health checks of a server that has the revision came to this; `faults` is empty when all passed."""
+    row = rollouts.get(tx, plan.fleet, plan.commit, server)
+    if row is None or row.state == "healthy":
+        return Step(done=True)
+    spec = plan.spec(server)
+    soak = next((w.soak for one in plan.waves for w in one if server in w.servers), timedelta())
+    if faults:
+        message = "; ".join(faults)[:500]
+        waited = now - row.since if row.state == "applying" else timedelta()
+        if row.state == "failed" or waited >= spec.health_timeout:
+            rollouts.put(tx, plan.fleet, plan.commit, server, "failed", message)
+            return Step(unhealthy=message)
+        rollouts.put(tx, plan.fleet, plan.commit, server, "applying", message)
+        left = (spec.health_timeout - waited).total_seconds()
+        return Step(again_after=min(max(left, 0.1), _FIRST_CHECKS.total_seconds()))
+    if soak > timedelta() and row.state != "soaking":
+        rollouts.put(tx, plan.fleet, plan.commit, server, "soaking")
+        return Step(again_after=min(soak, _CHECK_EVERY).total_seconds())
+    if row.state == "soaking" and now - row.since < soak:
+        left = (soak - (now - row.since)).total_seconds()
+        return Step(again_after=min(max(left, 0.1), _CHECK_EVERY.total_seconds()))
+    rollouts.put(tx, plan.fleet, plan.commit, server, "healthy")
+    return Step(done=True)
+
+
+def complete(tx: Tx, plan: Plan) -> bool:
+    """Whether every server that takes part is healthy; then the revision is the one to go back to."""
+    found = rollouts.listed(tx, plan.fleet, plan.commit)
+    if any(row.state != "healthy" for row in found):
+        return False
+    known = revisions.get(tx, plan.commit, plan.fleet)
+    if known is not None and known.status != "quarantined" and known.healthy_at is None:
+        revisions.found_healthy(tx, plan.commit, plan.fleet)
+        message = f"{short(plan.commit)} is on every server that it concerns"
+        events.add(tx, "Fleet", plan.fleet, reason="RolloutComplete", message=message)
+    return True
+
+
+def quarantine(tx: Tx, plan: Plan, server: str, why: str) -> bool:
+    """Put the revision aside because a server is not healthy with it. Whether it was not already."""
+    known = revisions.get(tx, plan.commit, plan.fleet)
+    if known is None or known.status == "quarantined":
+        return False
+    reason = f"Server/{server}: {why}"
+    revisions.set_status(tx, plan.commit, "quarantined", fleet=plan.fleet, reason=reason)
+    message = f"{short(plan.commit)} is quarantined: {reason}"
+    events.add(tx, "Fleet", plan.fleet, reason="Quarantined", message=message, type="Warning")
+    return True

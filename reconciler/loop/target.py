@@ -1,0 +1,157 @@
+"""What a fleet is to become: the revision that is followed, judged, with what is recorded about that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from reconciler.desired.fleet import Loaded
+from reconciler.desired.snapshot import Snapshot
+from reconciler.kit.text import count
+from reconciler.loop import rollouts
+from reconciler.loop.assess import DIVERGED, Approved, Assessment
+from reconciler.plan import serial
+from reconciler.plan.identity import identity
+from reconciler.plan.model import Action, Plan
+from reconciler.record import conditions
+from reconciler.store import Tx
+from reconciler.store.queries import conditions as condition_rows
+from reconciler.store.queries import inventory, plans
+from reconciler.store.words import PlanStatus, TriggeredVia
+
+_KEPT_PLANS = 100
+
+
+@dataclass(frozen=True)
+class Target:
+    """The revision that a fleet follows now.
+
+    `rollback`: it is not the newest one, which is quarantined. `plan_id` is the stored plan's row, empty when there is
+    nothing to do; `trigger` is what brought the revision.
+    """
+
+    fleet: str
+    snapshot: Snapshot
+    loaded: Loaded
+    assessment: Assessment
+    rollout: rollouts.Plan
+    trigger: TriggeredVia
+    plan_id: str = ""
+    rollback: bool = False
+
+    @property
+    def commit(self) -> str:
+        """The commit."""
+        return self.snapshot.commit
+
+
+def approvals(tx: Tx, fleet: str, commit: str) -> list[Approved]:
+    """What operators approved of this commit's plans."""
+    return [
+        Approved(serial.plan_from_json(plans.document(tx, one.id)), frozenset(one.approved))
+        for one in plans.approved_for(tx, fleet, commit)
+    ]
+
+
+def reviewed(tx: Tx, fleet: str, tree: str) -> Plan | None:
+    """The plan that was reviewed for these files."""
+    found = plans.reviewed_for(tx, fleet, tree) if tree else None
+    return serial.plan_from_json(plans.document(tx, found.id)) if found is not None else None
+
+
+def slim(plan: Plan) -> Plan:
+    """The plan without what stays as it is: what is kept of it, and what later plans are compared with."""
+    changes = tuple(change for change in plan.changes if change.action is not Action.NO_OP)
+    return replace(plan, changes=changes)
+
+
+def record(tx: Tx, fleet: str, tree: str, assessment: Assessment, loaded: Loaded) -> str:
+    """Keep the plan and bring the conditions up to what the revision means; the id of the plan's row, "" without one."""
+    plan = assessment.plan
+    plan_id = _keep(tx, fleet, tree, assessment) if plan.effective else ""
+    _hold(tx, assessment, plan_id)
+    _broken(tx, loaded, plan.head_commit)
+    _forget_strangers(tx, assessment, loaded)
+    _fleet(tx, fleet, assessment, plan_id, loaded)
+    return plan_id
+
+
+def _keep(tx: Tx, fleet: str, tree: str, assessment: Assessment) -> str:
+    plan = assessment.plan
+    codes = {finding.code for finding in assessment.waiting}
+    status: PlanStatus = "diverged" if DIVERGED in codes else "waiting" if codes else "planned"
+    summary: dict[str, int] = {}
+    for change in plan.effective:
+        summary[change.action.value] = summary.get(change.action.value, 0) + 1
+    stored = plans.put(
+        tx,
+        plans.NewPlan(
+            fleet=fleet,
+            identity=identity(plan),
+            commit=plan.head_commit,
+            tree=tree,
+            base_commit=plan.base_commit,
+            serial=plan.serial,
+            lineage=plan.lineage,
+            engine=plan.engine,
+            document=serial.plan_to_json(slim(plan)),
+            summary=summary,
+            findings=[
+                {
+                    "code": finding.code,
+                    "message": finding.message,
+                    "blocking": finding.blocking,
+                    "addresses": list(finding.addresses),
+                    "hint": finding.hint,
+                    "approvable": finding.approvable,
+                }
+                for finding in (*assessment.waiting, *(f for f in plan.findings if not f.blocking))
+            ],
+        ),
+        status=status,
+    )
+    plans.supersede(tx, fleet, stored.id)
+    plans.prune(tx, fleet, _KEPT_PLANS)
+    return stored.id
+
+
+def _hold(tx: Tx, assessment: Assessment, plan_id: str) -> None:
+    commit = assessment.plan.head_commit
+    for key, hold in assessment.holds.items():
+        hint = f"; `reconciler approve {plan_id}`" if hold.reason in ("NeedsApproval", "PlanDiverged") else ""
+        conditions.held(tx, key, commit, hold.reason, hold.message + hint)
+    for change in assessment.plan.changes:
+        if change.key not in assessment.holds:
+            conditions.freed(tx, change.key, commit)
+
+
+def _broken(tx: Tx, loaded: Loaded, commit: str) -> None:
+    for key in loaded.fleet.broken:
+        place = loaded.fleet.locate(key, ())
+        said = [str(p) for p in loaded.errors if place is not None and p.source.path == place.path]
+        message = "; ".join(said[:3]) or "its manifest has problems"
+        conditions.held(tx, key, commit, "InvalidManifest", message)
+
+
+def _forget_strangers(tx: Tx, assessment: Assessment, loaded: Loaded) -> None:
+    """Conditions of what is neither declared nor recorded by any fleet say nothing any more."""
+    known = {str(c.key) for c in assessment.plan.changes} | {str(key) for key in loaded.fleet.broken}
+    known |= {f"{entry.kind}/{entry.name}" for entry in inventory.all(tx)}
+    for condition in condition_rows.listed(tx):
+        # another fleet's resource that was never applied cannot be told from a stranger; its next look says it again
+        if condition.kind != "Fleet" and f"{condition.kind}/{condition.name}" not in known:
+            condition_rows.forget(tx, condition.kind, condition.name)
+
+
+def _fleet(tx: Tx, fleet: str, assessment: Assessment, plan_id: str, loaded: Loaded) -> None:
+    commit = assessment.plan.head_commit
+    errors = loaded.errors
+    if assessment.waiting:
+        codes = ", ".join(finding.code for finding in assessment.waiting)
+        reason = "PlanDiverged" if any(f.code == DIVERGED for f in assessment.waiting) else "NeedsApproval"
+        message = f"{codes}: {assessment.waiting[0].message} `reconciler approve {plan_id}`"
+        conditions.fleet(tx, fleet, "Stalled", "True", reason, message, commit)
+    elif errors:
+        message = f"{count(len(errors), 'problem')} in the manifests: {errors[0]}"
+        conditions.fleet(tx, fleet, "Stalled", "True", "InvalidManifest", message, commit)
+    else:
+        conditions.fleet(tx, fleet, "Stalled", "False", "Succeeded", "", commit)
