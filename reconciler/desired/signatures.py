@@ -58,6 +58,11 @@ class Verdict:
         signer, author = self.signer.lower(), self.author.lower()
         return bool(signer and author) and signer != author and not signer.endswith(f"<{author}>")
 
+    @property
+    def message(self) -> str:
+        """The verdict as a sentence for people."""
+        return str(self)
+
     def __str__(self) -> str:
         told = {
             "good": f"signed by {self.signer or self.key}",
@@ -182,3 +187,6 @@ def _email(raw: bytes, role: str) -> str:
     head = raw.partition(b"\n\n")[0]
     match = re.search(rb"^" + role.encode("ascii") + rb" [^\n<]*<([^>\n]*)>", head, re.MULTILINE)
     return match[1].decode("utf-8", "replace").strip() if match else ""
+
+
+__all__ = ["Policy", "Signers", "State", "Verdict", "refused", "split", "verify"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from reconciler.desired.fleet import Fleet
 from reconciler.desired.kinds import User
 from reconciler.desired.kinds.keys import is_armored
 from reconciler.errors import SettingsFault
@@ -66,14 +65,12 @@ class Signers:
             self.revoked | other.revoked,
         )
 
+    def with_users(self, users: Iterable[User]) -> Signers:
+        """These and the signing keys of Users: those of the revision accepted before, never of the one to judge."""
+        return self | of_users(users)
+
     def __bool__(self) -> bool:
         return bool(self.ssh or self.pgp)
-
-
-def of_fleet(fleet: Fleet) -> Signers:
-    """The signing keys of a fleet's valid Users. Take the fleet of the revision accepted before, never the one to judge."""
-    manifests = (entry.manifest for entry in fleet.entries.values())
-    return of_users(manifest for manifest in manifests if isinstance(manifest, User))
 
 
 def of_users(users: Iterable[User]) -> Signers:
