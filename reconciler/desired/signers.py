@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from reconciler.desired.fleet import Fleet
 from reconciler.desired.kinds import User
 from reconciler.desired.kinds.keys import is_armored
 from reconciler.errors import SettingsFault
@@ -71,6 +72,11 @@ class Signers:
 
     def __bool__(self) -> bool:
         return bool(self.ssh or self.pgp)
+
+
+def of_fleet(fleet: Fleet) -> Signers:
+    """The signing keys of a fleet's valid Users. Take the fleet of the revision accepted before, never the one to judge."""
+    return of_users(fleet.users())
 
 
 def of_users(users: Iterable[User]) -> Signers:
