@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from reconciler.agent.faults import Refusal
 from reconciler.errors import AgentFault, DeadlinePassed, NodeFault, NodeLost, NodeUnreachable
 from reconciler.nodes.answers import Event, Outcome
 from reconciler.nodes.conversation import HELLO_WITHIN, OnEvent
@@ -38,6 +37,10 @@ class Followed(Protocol):
     def drop(self) -> None:
         """Cut every connection."""
 
+    def late(self, op: str, within: float) -> DeadlinePassed:
+        """The error for an answer that did not come in time."""
+        ...
+
     def lost(self) -> NodeLost:
         """The error for a connection that went."""
         ...
@@ -60,49 +63,43 @@ class Relay:
 
 
 async def follow(
-    node: Followed, deployment: str, relay: Relay, until: float, start: Callable[[], Journal] | None
+    node: Followed, deployment: str, relay: Relay, until: float, start: Callable[[], None] | None = None
 ) -> Outcome:
-    """The outcome of a deployment. With `start` the connection is there and the request is still to be made; it is
-    made again when it is not known whether it arrived. `until` is a time of the loop. Raises what `Node.apply` raises.
+    """The outcome of a deployment. `until` is a time of the loop.
+
+    With `start` the connection is there and the request is still to be made; it is made again while it is not known
+    whether it arrived. Raises what `Node.apply` and `Node.status` raise.
     """
+    now = asyncio.get_running_loop().time
     last: NodeFault | None = None
-    wait = node.first_wait
-    connected = start is not None
+    wait, connected = node.first_wait, start is not None
     while True:
-        left = until - asyncio.get_running_loop().time()
-        if last is not None and left <= 0:
+        if last is not None and now() >= until:
             raise _unseen(node.server, deployment, last)
         try:
             if not connected:
-                await node.reach("status", min(HELLO_WITHIN, max(left, 0.0)))
+                await node.reach("status", min(HELLO_WITHIN, max(until - now(), 0.0)))
             connected = False
-            return await _watch(node, _journal(node, deployment, start), relay, until)
+            if deployment not in node.journals and start is not None:
+                start()
+            return await _watch(node, deployment, relay, until)
         except (NodeLost, NodeUnreachable) as fault:
             last = fault
         except DeadlinePassed as fault:
             if start is not None and last is None:
                 raise
             last = fault
-        await asyncio.sleep(min(wait, max(0.0, until - asyncio.get_running_loop().time())))
+        await asyncio.sleep(min(wait, max(0.0, until - now())))
         wait = min(wait * 2, LONGEST_WAIT)
 
 
-def _journal(node: Followed, deployment: str, start: Callable[[], Journal] | None) -> Journal:
-    if deployment in node.journals:
-        return node.journals[deployment]
-    if start is None:
+async def _watch(node: Followed, deployment: str, relay: Relay, until: float) -> Outcome:
+    """Tell events until there is an outcome, over one connection."""
+    journal = node.journals.get(deployment)
+    if journal is None:
         text = f"no deployment {deployment} is known here"
         raise AgentFault(node.server, text, code="unknown_deployment")
-    try:
-        return start()
-    except Refusal as refused:
-        raise AgentFault(node.server, refused.message, code=refused.code, hint=refused.hint) from None
-
-
-async def _watch(node: Followed, journal: Journal, relay: Relay, until: float) -> Outcome:
-    """Tell events until there is an outcome, over one connection."""
-    link = node.links
-    told = 0
+    link, told = node.links, 0
     while True:
         for event in journal.events[relay.seen :]:
             if node.drop_after is not None and told >= node.drop_after:
@@ -123,17 +120,13 @@ async def _watch(node: Followed, journal: Journal, relay: Relay, until: float) -
 async def _news(node: Followed, journal: Journal, relay: Relay, link: int, until: float) -> None:
     """Wait until there is something to tell, or the connection is gone. DeadlinePassed."""
 
-    def quiet() -> bool:
-        return node.frozen or node.silent
-
     def something() -> bool:
         fresh = len(journal.events) > relay.seen or journal.answer() is not None
-        return node.links != link or node.frozen or (fresh and not quiet())
+        return node.links != link or node.frozen or (fresh and not node.silent)
 
     left = until - asyncio.get_running_loop().time()
     if not await node.wait_for(something, left):
-        text = f"the agent did not answer for {journal.deployment} within its time"
-        raise DeadlinePassed(node.server, text, hint="an apply goes on and is found again by the next look")
+        raise node.late("status", left)
     if node.frozen and not await node.wait_for(lambda: not node.frozen or node.links != link, KEEPALIVE):
         raise node.lost()
 

@@ -14,7 +14,11 @@ KEPT = 50
 
 @dataclass
 class Journal:
-    """One apply. `alive` while its runner lives; `doubt` is the step that was begun and of which no result is known."""
+    """One apply.
+
+    `alive` while its runner lives; `cancelled` once somebody asked for it to be stopped; `doubt` is the step that was
+    begun and of which no result is known. `ring` is called at everything new.
+    """
 
     deployment: str
     sections: Sequence[str]
@@ -50,8 +54,12 @@ class Journal:
         if self.fault is not None:
             raise self.fault
         if self.outcome is None and not self.alive:
-            self.outcome = self._interrupted()
+            return self._interrupted()
         return self.outcome
+
+    def settle(self) -> None:
+        """A later apply has taken over what this one, interrupted, had left: its outcome is kept as it is."""
+        self.outcome = self.answer()
 
     def _interrupted(self) -> Outcome:
         found: dict[str, SectionOutcome] = {}
@@ -82,6 +90,7 @@ class Journal:
             self.events[0].at if self.events else self.now(),
             self.events[-1].at if self.events else self.now(),
             self.doubt,
+            self.cancelled,
         )
 
 

@@ -4,45 +4,87 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from reconciler.errors import HostKeyMismatch, NodeFault, NodeUnreachable, NotEnrolled
+from reconciler.errors import HostKeyMismatch, NodeFault, NodeLost, NodeUnreachable, NotEnrolled
 from reconciler.kit.canonical import Json
-from reconciler.nodes.answers import CheckResult, Hello, Outcome, Prepared
+from reconciler.nodes.answers import CancelState, CheckResult, Hello, Outcome, Prepared, UnitState
 from reconciler.nodes.conversation import APPLY_WITHIN, OnEvent
+from reconciler.nodes.observing import Observer, Unobserved
 from reconciler.nodes.target import Target
-from reconciler.testing.node import AGENT, FakeNode
+from reconciler.testing.machine import AGENT
+from reconciler.testing.node import FakeNode
+
+T = TypeVar("T")
 
 
 class FakeLink:
-    """One program's connection to a played node, with the calls of `Node`: they queue, as the agent answers one at a time."""
+    """One program's connection to a played node, with the calls of `Node`: they queue, as the agent answers one at a
+    time, except `cancel` and `units`."""
 
-    def __init__(self, node: FakeNode, target: Target, agent: str) -> None:
+    def __init__(self, node: FakeNode, target: Target, agent: str, observer: Observer) -> None:
         self.target = target
         self._node = node
         self._agent = agent
+        self._observer = observer
         self._turn = asyncio.Lock()
         self._connecting = asyncio.Lock()
+        self._closed = asyncio.Event()
         self._link = -1
         self._known: Hello | None = None
 
     @property
     def connected(self) -> bool:
         """As `Node.connected`."""
-        return self._known is not None and self._link == self._node.links
+        return self._known is not None and self._link == self._node.links and not self._closed.is_set()
 
     async def close(self) -> None:
-        """As `Node.close`."""
+        """As `Node.close`: for good. Whoever follows an apply gets NodeLost, the apply goes on."""
+        self._closed.set()
         self._known = None
 
     async def ready(self) -> Hello:
         """As `Node.ready`: the introduction may be of an earlier call."""
         async with self._connecting:
+            if self._closed.is_set():
+                raise self._over()
             if self._known is None or not self.connected:
-                self._known = await self._connect()
+                began = asyncio.get_running_loop().time()
+                try:
+                    self._known = await self._connect()
+                except NodeFault as fault:
+                    self._observer.failed(self.target.server, type(fault).__name__)
+                    raise
+                self._observer.connected(self.target.server, asyncio.get_running_loop().time() - began)
             return self._known
+
+    def _over(self) -> NodeLost:
+        text = "the connection was closed here: the server's address or keys changed, or the program ends"
+        return NodeLost(self.target.server, text, hint="the next look connects anew")
+
+    async def _ask(self, op: str, request: Callable[[], Awaitable[T]], *, aside: bool = False) -> T:
+        """`aside`: it does not wait for its turn."""
+        await self.ready()
+        async with contextlib.nullcontext() if aside else self._turn:
+            began = asyncio.get_running_loop().time()
+            answer = await self._unless_closed(request())
+            self._observer.answered(op, asyncio.get_running_loop().time() - began)
+            return answer
+
+    async def _unless_closed(self, request: Awaitable[T]) -> T:
+        answer = asyncio.ensure_future(request)
+        closed = asyncio.ensure_future(self._closed.wait())
+        try:
+            await asyncio.wait({answer, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise self._over()
+            return answer.result()
+        finally:
+            for one in (answer, closed):
+                one.cancel()
+            await asyncio.gather(answer, closed, return_exceptions=True)
 
     async def _connect(self) -> Hello:
         node, target = self._node, self.target
@@ -66,34 +108,32 @@ class FakeLink:
 
     async def hello(self) -> Hello:
         """As `Node.hello`."""
-        await self.ready()
-        async with self._turn:
-            self._known = await self._node.hello()
-            return self._known
+        self._known = await self._ask("hello", self._node.hello)
+        return self._known
 
     async def check(self, digest: str, sections: Sequence[str] | None = None) -> CheckResult:
         """As `Node.check`."""
-        await self.ready()
-        async with self._turn:
-            return await self._node.check(digest, sections)
+        return await self._ask("check", lambda: self._node.check(digest, sections))
 
     async def send_bundle(self, bundle: Mapping[str, Json]) -> str:
         """As `Node.send_bundle`."""
-        await self.ready()
-        async with self._turn:
-            return await self._node.send_bundle(bundle)
+        return await self._ask("bundle", lambda: self._node.send_bundle(bundle))
 
     async def prepare(self, digest: str, sections: Sequence[str] | None = None) -> Prepared:
         """As `Node.prepare`."""
-        await self.ready()
-        async with self._turn:
-            return await self._node.prepare(digest, sections)
+        return await self._ask("prepare", lambda: self._node.prepare(digest, sections))
 
     async def send_blob(self, data: bytes) -> str:
         """As `Node.send_blob`."""
-        await self.ready()
-        async with self._turn:
-            return await self._node.send_blob(data)
+        return await self._ask("blob", lambda: self._node.send_blob(data))
+
+    async def cancel(self, deployment: str, fence: int) -> CancelState:
+        """As `Node.cancel`."""
+        return await self._ask("cancel", lambda: self._node.cancel(deployment, fence), aside=True)
+
+    async def units(self, names: Sequence[str]) -> Mapping[str, UnitState]:
+        """As `Node.units`."""
+        return await self._ask("units", lambda: self._node.units(names), aside=True)
 
     async def apply(
         self,
@@ -106,9 +146,11 @@ class FakeLink:
         within: float = APPLY_WITHIN,
     ) -> Outcome:
         """As `Node.apply`."""
-        await self.ready()
-        async with self._turn:
-            return await self._node.apply(deployment, digest, sections, fence, on_event, within=within)
+
+        def request() -> Awaitable[Outcome]:
+            return self._node.apply(deployment, digest, sections, fence, on_event, within=within)
+
+        return await self._ask("apply", request)
 
     async def status(
         self,
@@ -118,18 +160,21 @@ class FakeLink:
         *,
         within: float = APPLY_WITHIN,
     ) -> Outcome:
-        """As `Node.status`."""
-        with contextlib.suppress(NodeFault):
-            await self.ready()  # a lost node is waited for below
+        """As `Node.status`: a node that cannot be reached is waited for."""
+        if self._closed.is_set():
+            raise self._over()
         async with self._turn:
-            return await self._node.status(deployment, seen, on_event, within=within)
+            return await self._unless_closed(self._node.status(deployment, seen, on_event, within=within))
 
 
 class FakePool:
     """Nodes by address. `agent` is the version that this program brings; nodes with another one are renewed."""
 
-    def __init__(self, nodes: Mapping[str, FakeNode], *, agent: str = AGENT) -> None:
+    def __init__(
+        self, nodes: Mapping[str, FakeNode], *, agent: str = AGENT, observer: Observer | None = None
+    ) -> None:
         self.nodes = nodes
+        self._observer = observer or Unobserved()
         self._agent = agent
         self._links: dict[str, FakeLink] = {}
         self._closed = False
@@ -154,7 +199,9 @@ class FakePool:
             )
         link = self._links.get(target.server)
         if link is None or link.target != target:
-            link = self._links[target.server] = FakeLink(node, target, self._agent)
+            if link is not None:
+                await link.close()
+            link = self._links[target.server] = FakeLink(node, target, self._agent, self._observer)
         await link.ready()
         yield link
 
