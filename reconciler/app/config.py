@@ -182,7 +182,7 @@ class _Load:
             tuple(sorted(warnings)),
         )
 
-    def _data(self) -> Mapping[str, yamldoc.Value] | None:
+    def _data(self) -> dict[str, yamldoc.Value] | None:
         documents = [d for d in self._parsed.documents if d.data is not None]
         if len(documents) > 1:
             message = "the settings are one YAML document, and this is another"

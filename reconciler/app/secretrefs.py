@@ -17,6 +17,8 @@ from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
 from reconciler.desired import remotes
 from reconciler.desired.kinds.common import Means
+from reconciler.desired.yamldoc import Path as Field
+from reconciler.desired.yamldoc import Value
 from reconciler.errors import SourceFault
 from reconciler.kit.secret import Secret
 from reconciler.kit.text import did_you_mean
@@ -61,9 +63,7 @@ def locate(value: object, environ: Mapping[str, str]) -> Path:
     return path
 
 
-def open_files(
-    value: object, path: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def open_files(value: Value, path: Field = ()) -> Iterator[tuple[Field, str]]:
     """The fields `{file: …}` at any depth of `value` whose file others may read, each with a sentence on it."""
     match value:
         case {"file": str(name)} if len(value) == 1:
@@ -75,7 +75,7 @@ def open_files(
                 yield (*path, "file"), f"{name} is open to others (mode {mode:04o}); chmod 600 {name}"
         case dict():
             for key, item in value.items():
-                yield from open_files(item, (*path, str(key)))
+                yield from open_files(item, (*path, key))
         case list():
             for number, item in enumerate(value):
                 yield from open_files(item, (*path, number))

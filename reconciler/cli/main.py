@@ -21,6 +21,12 @@ _VERBS = {
     "status": "Show every resource and its conditions.",
     "deployments": "List deployments, or show one.",
     "servers": "Enrol nodes and manage their keys.",
+    "source": "Show where each fleet's branch stands; accept a rewritten one.",
+    "approve": "Let a plan pass that waits for a person.",
+    "suspend": "Tell the daemon to leave something as it is.",
+    "resume": "End a suspension.",
+    "reconcile": "Tell the daemon to look at something now.",
+    "cancel": "Stop what the daemon does to something.",
     "completion": "Print the completion script for a shell.",
 }
 
