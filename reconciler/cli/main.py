@@ -20,6 +20,9 @@ _VERBS = {
     "drift": "Compare the nodes with what was applied.",
     "status": "Show every resource and its conditions.",
     "deployments": "List deployments, or show one.",
+    "events": "Print what happened, and what happens.",
+    "top": "Show how everything stands, live.",
+    "wait": "Wait until resources have come to a condition.",
     "servers": "Enrol nodes and manage their keys.",
     "source": "Show where each fleet's branch stands; accept a rewritten one.",
     "approve": "Let a plan pass that waits for a person.",
@@ -27,6 +30,7 @@ _VERBS = {
     "resume": "End a suspension.",
     "reconcile": "Tell the daemon to look at something now.",
     "cancel": "Stop what the daemon does to something.",
+    "hook": "Check pushes on the server, and show what comes of them.",
     "completion": "Print the completion script for a shell.",
 }
 

@@ -1,0 +1,264 @@
+"""What a push means, told to whoever pushes: checked against the manifests, the branch's past and the signature policy.
+
+Runs inside git's receive hooks: the objects of the push are still in quarantine. The daemon judges every revision itself;
+a hook only says it earlier and to the right person.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.app import planning
+from reconciler.app.fleets import Revision
+from reconciler.desired import lineage, signatures, source
+from reconciler.desired.problems import Problem
+from reconciler.desired.signatures import Policy, Signers, Verdict
+from reconciler.desired.signers import read as read_signers
+from reconciler.desired.snapshot import load_snapshot
+from reconciler.desired.source import Incoming
+from reconciler.errors import ReconcilerError, SettingsFault, SourceFault
+from reconciler.kit.text import count, short
+from reconciler.plan.model import Plan
+from reconciler.plan.offline import recorded_from
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reconciler.plan.recorded import Recorded
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a fleet follows of the repository: its branch, the folder of the manifests, who must sign."""
+
+    fleet: str = "main"
+    branch: str = "main"
+    path: str = ""
+    policy: Policy = "none"
+    signers: Path | None = None
+
+    @property
+    def ref(self) -> str:
+        """The branch's full name."""
+        return f"refs/heads/{self.branch}"
+
+
+@dataclass(frozen=True)
+class HookSettings:
+    """What `hook install` wrote beside the hooks. `follow` is how long to show progress after a push, in seconds."""
+
+    state: Path | None = None
+    follow: float = 20.0
+    watches: tuple[Watch, ...] = (Watch(),)
+
+
+@dataclass(frozen=True)
+class Push:
+    """One ref of a push: full ids, "" for none (the ref is made, or deleted)."""
+
+    ref: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Review:
+    """What is to be said of a push to a watched branch. `refusals` stop it, each with what to do in `hints`.
+
+    `notes` do not. `plan` is None when it could not be made; `against` says what it compares with.
+    """
+
+    watch: Watch
+    push: Push
+    refusals: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    notes: tuple[str, ...] = ()
+    plan: Plan | None = None
+    against: str = ""
+    resources: int = 0
+
+
+def pushes(lines: Iterable[str]) -> tuple[Push, ...]:
+    """What git tells a hook on its standard input: `old new ref`, one line a ref (githooks(5))."""
+    found = []
+    for line in lines:
+        words = line.rstrip("\n").split(" ", 2)
+        if len(words) == 3:
+            old, new = (word if word.strip("0") else "" for word in words[:2])
+            found.append(Push(words[2], old, new))
+    return tuple(found)
+
+
+def read_settings(path: Path) -> HookSettings:
+    """What `hook install` wrote. SettingsFault when it cannot be read."""
+    hint = "run `reconciler hook install` for this repository again"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        watches = tuple(
+            Watch(
+                w["fleet"], w["branch"], w["path"], w["policy"], Path(w["signers"]) if w["signers"] else None
+            )
+            for w in value["watches"]
+        )
+        return HookSettings(Path(value["state"]) if value["state"] else None, float(value["follow"]), watches)
+    except OSError as fault:
+        raise SettingsFault(f"{path} cannot be read: {fault.strerror}", hint=hint) from fault
+    except (ValueError, KeyError, TypeError) as fault:
+        raise SettingsFault(f"{path} is damaged", hint=hint) from fault
+
+
+def written_settings(settings: HookSettings) -> str:
+    """The same as a file's text."""
+    watches = [
+        {
+            "fleet": w.fleet,
+            "branch": w.branch,
+            "path": w.path,
+            "policy": w.policy,
+            "signers": str(w.signers or ""),
+        }
+        for w in settings.watches
+    ]
+    value: Mapping[str, object] = {
+        "state": str(settings.state or ""),
+        "follow": settings.follow,
+        "watches": watches,
+    }
+    return json.dumps(value, indent=2) + "\n"
+
+
+def review(repo: Path, push: Push, watch: Watch, state: Path | None, incoming: Incoming) -> Review:
+    """Judge a push to a watched branch. What cannot be read is a refusal, never an exception of the tree."""
+    if not push.new:
+        return _refused(
+            watch, push, "the branch cannot be deleted: the fleet follows it", "remove manifests instead"
+        )
+    try:
+        how = lineage.advance(repo, push.old, push.new, incoming=incoming) if push.old else "forward"
+        if how in ("rewritten", "behind"):
+            said = (
+                "takes commits back"
+                if how == "behind"
+                else f"does not follow from {short(push.old)}, its tip now"
+            )
+            hint = (
+                "the fleet only goes forward: use `git revert`, or `git pull --rebase` when others were first"
+            )
+            return _refused(watch, push, f"{short(push.new)} {said}", hint)
+        return _judged(repo, push, watch, state, incoming)
+    except SourceFault as fault:
+        return _refused(watch, push, fault.message, fault.hint)
+
+
+def _refused(watch: Watch, push: Push, why: str, hint: str) -> Review:
+    return Review(watch, push, (why,), (hint,) if hint else ())
+
+
+def _judged(repo: Path, push: Push, watch: Watch, state: Path | None, incoming: Incoming) -> Review:
+    after = _revision(repo, push.new, watch, incoming)
+    before, notes = _before(repo, push, watch, incoming)
+    refusals: list[str] = []
+    hints: list[str] = []
+    if errors := after.loaded.errors:
+        refusals.append(f"{count(len(errors), 'error')} in the manifests")
+        hints.append("put them right and push again; `reconciler validate` finds them before")
+    if not after.snapshot.files and before is not None and before.snapshot.files:
+        where = f"in {watch.path} " if watch.path else ""
+        refusals.append(f"{short(push.new)} holds no manifest {where}any more")
+        hints.append("an empty repository never means that everything is to go; remove resources one by one")
+    verdicts, unjudged = _signed(repo, push, watch, before, incoming)
+    notes += unjudged
+    if bad := signatures.refused(verdicts):
+        refusals.append(
+            f"{count(len(bad), 'commit')} not signed as the fleet's policy ({watch.policy}) asks for"
+        )
+        hints.append("sign with `git commit -S`, with a key that a User of the fleet has in `signingKeys`")
+    plan, against = None, ""
+    if not refusals:
+        plan, against, more = _planned(after, before, watch, state)
+        notes += more
+    return Review(
+        watch,
+        push,
+        tuple(refusals),
+        tuple(hints),
+        after.loaded.problems,
+        verdicts,
+        notes,
+        plan,
+        against,
+        len(after.loaded.fleet.entries),
+    )
+
+
+def _revision(repo: Path, commit: str, watch: Watch, incoming: Incoming) -> Revision:
+    snapshot = source.read_commit(repo, commit, watch.path, incoming=incoming)
+    return Revision(snapshot, load_snapshot(snapshot))
+
+
+def _before(
+    repo: Path, push: Push, watch: Watch, incoming: Incoming
+) -> tuple[Revision | None, tuple[str, ...]]:
+    if not push.old:
+        return None, ()
+    try:
+        return _revision(repo, push.old, watch, incoming), ()
+    except SourceFault as fault:
+        return None, (f"the commit before cannot be read: {fault.message}",)
+
+
+def _signed(
+    repo: Path, push: Push, watch: Watch, before: Revision | None, incoming: Incoming
+) -> tuple[tuple[Verdict, ...], tuple[str, ...]]:
+    """The verdicts that the policy asks for, by the keys known before this push."""
+    if watch.policy == "none":
+        return (), ()
+    signers = Signers()
+    try:
+        if watch.signers is not None:
+            signers = read_signers(watch.signers)
+    except SettingsFault as fault:
+        return (), (f"signatures are not checked here, but by the daemon: {fault.message}",)
+    if before is not None:
+        signers = signers.with_users(before.loaded.fleet.users())
+    commits: tuple[str, ...] = (push.new,)
+    if push.old and watch.policy == "strict":
+        commits = lineage.between(repo, push.old, push.new, incoming=incoming)
+    return signatures.verify(repo, commits, watch.policy, signers, incoming=incoming), ()
+
+
+def _planned(
+    after: Revision, before: Revision | None, watch: Watch, state: Path | None
+) -> tuple[Plan | None, str, tuple[str, ...]]:
+    """The plan against what is recorded, else against the commit before; what it compares with; why not better."""
+    recorded, why = _recorded(state, watch)
+    notes: tuple[str, ...] = (f"not compared with what is applied: {why}",) if why else ()
+    if recorded is not None:
+        return planning.of(after, recorded), "what is applied", notes
+    if before is None:
+        return None, "", notes
+    if not before.loaded.fleet.whole:
+        return None, "", (*notes, "no plan: the commit before has errors, so nothing can be compared with it")
+    return (
+        planning.of(after, recorded_from(before.loaded, before.snapshot.commit)),
+        "the commit before",
+        notes,
+    )
+
+
+def _recorded(state: Path | None, watch: Watch) -> tuple[Recorded | None, str]:
+    """What the state directory records of the fleet, or why this user cannot read it."""
+    if state is None:
+        return None, ""
+    from reconciler.record import inventory  # noqa: PLC0415 - SQLAlchemy is slow to import
+    from reconciler.store import open_state  # noqa: PLC0415
+
+    try:
+        with open_state(state) as store:
+            return store.read(lambda tx: inventory.recorded(tx, watch.fleet)), ""
+    except ReconcilerError as fault:
+        return None, fault.message
