@@ -14,8 +14,9 @@ from reconciler.errors import InvalidFleet
 from reconciler.kit import assets
 from reconciler.kit.clock import stamp, utc_now
 from reconciler.kit.text import count
+from reconciler.plan.ignore import judge
 from reconciler.plan.make import make_plan
-from reconciler.plan.model import Action, Change, Plan
+from reconciler.plan.model import Action, Change, DriftItem, Plan
 from reconciler.plan.offline import recorded_from
 
 TYPE_CHECKING = False
@@ -89,7 +90,7 @@ def of(revision: Revision, recorded: Recorded, seen: Observation | None = None) 
         head=revision.snapshot,
         created_at=stamp(utc_now()),
         engine=ENGINE,
-        drift=seen.drift if seen else (),
+        drift=_counted(recorded, seen),
         refreshed=seen is not None,
         unreachable=seen.unreachable if seen else None,
     )
@@ -105,10 +106,15 @@ def repairs(recorded: Recorded, seen: Observation | None) -> Plan:
         engine=ENGINE,
         created_at=stamp(utc_now()),
         changes=tuple(_as_it_is(resource) for _, resource in sorted(recorded.resources.items())),
-        drift=tuple(seen.drift) if seen else (),
+        drift=_counted(recorded, seen),
         refreshed=seen is not None,
         unreachable=seen.unreachable if seen else {},
     )
+
+
+def _counted(recorded: Recorded, seen: Observation | None) -> tuple[DriftItem, ...]:
+    """What the nodes showed, without what the manifests leave alone."""
+    return judge(seen.drift, recorded, utc_now().date()).counted if seen else ()
 
 
 def _as_it_is(resource: RecordedResource) -> Change:

@@ -109,6 +109,11 @@ def counts(rule: DriftIgnore, today: date) -> bool:
     return last is None or today <= last
 
 
+def fields_of(item: DriftItem) -> tuple[str, ...]:
+    """The fields that rules can tell apart; none where the object is not there, or could not be looked at."""
+    return tuple(field for field, *_ in item.changes) if item.action == _IN_PLACE else ()
+
+
 def as_glob(step: str) -> str:
     """The pattern that matches this step key and no other."""
     return re.sub(r"([*?[])", r"[\1]", step)
@@ -124,7 +129,7 @@ def _split(item: DriftItem, rules: Sequence[DriftIgnore]) -> tuple[DriftItem | N
     for rule in mine:
         if rule.field is None:
             return None, [Ignored(item, rule)]
-    if item.action != _IN_PLACE or not item.changes:
+    if not fields_of(item):
         return item, []
     rest, taken = item.changes, list[Ignored]()
     for rule in mine:

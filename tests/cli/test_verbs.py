@@ -114,7 +114,7 @@ def test_json_outputs_have_their_keys(stage: Stage, tmp_path: Path) -> None:
     assert stage.run("deployments", "--output", "json").json == []
     assert stage.run("servers", "list", "--output", "json").json == []
     drift = stage.run("drift", "--output", "json").json
-    assert drift == {"asked": [], "unreachable": {}, "drift": []}
+    assert drift == {"asked": [], "unreachable": {}, "drift": [], "ignored": [], "expired": []}
 
     # nothing is enrolled, so everything that needs a node fails, and says so in each form
     applied = stage.apply("--output", "json", code=1).json
