@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reconciler.app import addresses
+from reconciler.app import addresses, asking
 from reconciler.app.addresses import Address
 from reconciler.errors import UsageFault
 from reconciler.store import Tx
@@ -26,13 +26,19 @@ class Standing:
 def reconcile(tx: Tx, wanted: Sequence[str], by: str, *, override: str | None = None) -> list[Request]:
     """Ask for each address, or for every fleet when none is given; in the audit log.
 
-    `override` is the reason for which closed windows are passed over this once. UsageFault for what is unknown.
+    `override` is the reason for which closed windows are passed over this once. UsageFault for what is unknown, and
+    for an override while no daemon runs: it is meant for this moment.
     """
     found: list[Address] = [addresses.require(tx, text) for text in dict.fromkeys(wanted)]
     found = found or list(addresses.fleets(tx))
     if not found:
         raise UsageFault(
             "no fleet is known yet", hint="the daemon looks at every fleet when it starts: reconciler serve"
+        )
+    if override is not None and not asking.running(tx):
+        raise UsageFault(
+            "no daemon is running, so no window can be passed over; nothing was recorded",
+            hint="it would be passed over whenever the next daemon starts; start one first: reconciler serve",
         )
     args = {"override_window": True, "reason": override} if override is not None else {}
     asked = []

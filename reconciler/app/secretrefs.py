@@ -60,6 +60,10 @@ def locate(value: object, environ: Mapping[str, str]) -> Path:
         raise ValueError("must be {file: /path} or {credential: NAME}: ssh reads its key from a file")
     path = _path(place, name, environ)
     _checked(_content(path), str(path))
+    facts = path.stat()
+    if facts.st_uid == os.geteuid() and facts.st_mode & 0o077:
+        # as OpenSSH judges it: authfile.c, sshkey_perm_ok
+        raise ValueError(f"names {path}, which ssh refuses, since others may read it; chmod 600 {path}")
     return path
 
 
@@ -71,8 +75,9 @@ def open_files(value: Value, path: Field = ()) -> Iterator[tuple[Field, str]]:
                 mode = stat.S_IMODE(Path(name).stat().st_mode)
             except OSError:
                 return  # told by whoever reads it
-            if mode & 0o077:
-                yield (*path, "file"), f"{name} is open to others (mode {mode:04o}); chmod 600 {name}"
+            # the group may be the daemon's, with root as the owner
+            if mode & 0o027:
+                yield (*path, "file"), f"{name} is open to others (mode {mode:04o}); chmod o=,g-w {name}"
         case dict():
             for key, item in value.items():
                 yield from open_files(item, (*path, key))

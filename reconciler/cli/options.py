@@ -13,11 +13,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def default_state() -> Path:
-    """The state directory when nothing names one: /var/lib/reconciler for root, a folder of the account otherwise."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/reconciler")
+    """The state directory when nothing names one: /var/lib/reconciler for root and its owner, else one of the account."""
+    shared = Path("/var/lib/reconciler")
+    if os.geteuid() == 0 or _owned(shared):
+        return shared
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
     return Path(base) / "reconciler"
+
+
+def _owned(folder: Path) -> bool:
+    try:
+        return folder.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def state(function: F) -> F:

@@ -25,7 +25,6 @@ def command(context: click.Context, state: Path, output: str, *, no_color: bool)
     if context.invoked_subcommand is not None:
         return 0
     from reconciler.cli import tables  # noqa: PLC0415 - help and completion stay fast
-    from reconciler.desired.remotes import shown  # noqa: PLC0415
     from reconciler.store import open_state  # noqa: PLC0415
     from reconciler.store.queries import sources  # noqa: PLC0415
 
@@ -36,7 +35,7 @@ def command(context: click.Context, state: Path, output: str, *, no_color: bool)
         value = [
             {
                 "fleet": source.fleet,
-                "remote": shown(source.remote),
+                "remote": _remote(source.remote),
                 "branch": source.branch,
                 "seen": source.seen_commit,
                 "accepted": source.head_commit,
@@ -55,7 +54,7 @@ def command(context: click.Context, state: Path, output: str, *, no_color: bool)
     rows = [
         (
             source.fleet,
-            shown(source.remote),
+            _remote(source.remote),
             source.branch,
             (source.seen_commit or "")[:12],
             (source.head_commit or "none")[:12],
@@ -68,6 +67,13 @@ def command(context: click.Context, state: Path, output: str, *, no_color: bool)
     headings = ("FLEET", "REMOTE", "BRANCH", "SEEN", "ACCEPTED", "STATE", "CHECKED", "MESSAGE")
     tables.show(headings, rows, no_color=no_color)
     return code
+
+
+def _remote(address: str) -> str:
+    """The address as it was recorded; what an https address may hold of a login is left out once more."""
+    from reconciler.desired.remotes import shown  # noqa: PLC0415
+
+    return shown(address) if address.startswith("https:") else address
 
 
 @command.command(name="accept")
