@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from reconciler.testing import tracking
@@ -24,6 +25,7 @@ T = TypeVar("T")
 START = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 """Where a `SimulatedClock` begins unless told otherwise."""
 
+_ASYNCIO = Path(asyncio.__file__).parent
 _LOOPBACK_GRACE = 0.002
 """Real seconds in which bytes sent to ourselves arrive, before the time jumps."""
 
@@ -156,13 +158,22 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
 
 def _place(task: asyncio.Task[Any]) -> str:
-    """A task and where the innermost of its coroutines waits."""
+    """A task and where it waits: the innermost line that is not asyncio's own."""
     inner: Any = task.get_coro()
-    frame = None
+    where = "?"
     while inner is not None:
-        frame = getattr(inner, "cr_frame", None) or getattr(inner, "gi_frame", None) or frame
-        inner = getattr(inner, "cr_await", None) or getattr(inner, "gi_yieldfrom", None)
-    where = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "nowhere"
+        frame = (
+            getattr(inner, "cr_frame", None)
+            or getattr(inner, "gi_frame", None)
+            or getattr(inner, "ag_frame", None)
+        )
+        if frame is not None and Path(frame.f_code.co_filename).parent != _ASYNCIO:
+            where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        inner = (
+            getattr(inner, "cr_await", None)
+            or getattr(inner, "gi_yieldfrom", None)
+            or getattr(inner, "ag_await", None)
+        )
     return f"{task.get_name()} at {where}"
 
 
