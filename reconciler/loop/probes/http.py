@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import zlib
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from reconciler.loop.probes.checks import HttpCheck
@@ -27,19 +28,37 @@ async def probe(target: HealthTarget, check: HttpCheck) -> Verdict:
 
     if target.domain is None:
         return failed(f"{target.kind}/{target.name} has no domain to ask for")
+    connections = _Connections()
     try:
         # httpx limits each read alone, so a server that sends a byte a second would be waited for without end
         async with asyncio.timeout(check.timeout):
-            return await _ask(target, target.domain, check)
+            return await _ask(target, target.domain, check, connections)
     except (TimeoutError, httpx.TimeoutException):
         return failed(f"no whole answer within {check.timeout:g} s")
     except httpx.ConnectError as error:
         return failed(f"no connection to {_place(target, check)}: {_reason(error)}")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return failed(f"the answer of {_place(target, check)} broke off: {_reason(error)}")
+    finally:
+        await connections.close()
 
 
-async def _ask(target: HealthTarget, domain: str, check: HttpCheck) -> Verdict:
+class _Connections:
+    """Knows what was opened: httpcore forgets to close a connection whose TLS handshake is cancelled."""
+
+    def __init__(self) -> None:
+        self._opened: list[Any] = []
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            self._opened.append(info["return_value"])
+
+    async def close(self) -> None:
+        for stream in self._opened:
+            await stream.aclose()
+
+
+async def _ask(target: HealthTarget, domain: str, check: HttpCheck, connections: _Connections) -> Verdict:
     import httpx  # noqa: PLC0415 - loaded already
 
     url = httpx.URL(f"{check.scheme}://node").copy_with(
@@ -48,11 +67,10 @@ async def _ask(target: HealthTarget, domain: str, check: HttpCheck) -> Verdict:
         raw_path=quote(check.path, safe="/?=&%~:@!$'()*+,;[]").encode("ascii"),
     )
     headers = {"Host": domain, "User-Agent": "reconciler", "Accept": "*/*", "Accept-Encoding": "identity"}
+    more = {"sni_hostname": domain, "trace": connections}
     async with (
         httpx.AsyncClient(verify=any_certificate(), trust_env=False, timeout=check.timeout) as client,
-        client.stream(
-            "GET", url, headers=headers, extensions={"sni_hostname": domain}, follow_redirects=False
-        ) as response,
+        client.stream("GET", url, headers=headers, extensions=more, follow_redirects=False) as response,
     ):
         body = await _read(response)
         return _judge(response, body, check)
