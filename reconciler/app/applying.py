@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.app import planning
 from reconciler.app.lock import applying
@@ -14,16 +14,17 @@ from reconciler.converge.executor import EVERYTHING, Executor, Limits, Part
 from reconciler.converge.observer import Observation, Observer
 from reconciler.converge.progress import Progress, Result
 from reconciler.converge.settle import settle
-from reconciler.desired.fleet import Key
 from reconciler.errors import ApprovalNeeded, InvalidFleet
 from reconciler.kit.text import count
+from reconciler.loop import drift
 from reconciler.nodes.pool import Pool
 from reconciler.plan.exits import errored
 from reconciler.plan.guards import blocking
 from reconciler.plan.identity import check_fresh
+from reconciler.plan.ignore import Judged
 from reconciler.plan.model import Plan
 from reconciler.plan.recorded import Recorded
-from reconciler.record import conditions, inventory
+from reconciler.record import inventory
 from reconciler.store import Store, Tx
 from reconciler.store.queries import revisions
 
@@ -104,8 +105,8 @@ async def _plan(settings: Settings, store: Store, demand: Demand, pool: Pool, pr
     if demand.wish.refresh:
         observer = Observer(store, pool, progress, settings.nodes_at_once, keep=True)
         observed = await observer.observe(recorded, demand.wish.servers)
-        await store.awrite(lambda tx: note_observation(tx, recorded, observed))
-        seen = observed
+        judged = await store.awrite(lambda tx: note_observation(tx, recorded, observed))
+        seen = replace(observed, drift=list(judged.counted))  # what is ignored is not put back
     return planning.of(revision, recorded, seen) if revision else planning.repairs(recorded, seen)
 
 
@@ -131,16 +132,6 @@ def guard(plan: Plan, approved: frozenset[str]) -> None:
         )
 
 
-def note_observation(tx: Tx, recorded: Recorded, seen: Observation) -> None:
-    """Bring the Drifted conditions up to what the nodes showed."""
-    drifted: dict[Key, int] = {}
-    for item in seen.drift:
-        drifted[item.key] = drifted.get(item.key, 0) + 1
-    for key in sorted(seen.compared):
-        if key in drifted:
-            differ = "differs" if drifted[key] == 1 else "differ"
-            server = recorded.resources[key].server
-            said = f"{count(drifted[key], 'step')} on {server} {differ} from what was applied"
-            conditions.drifted(tx, key, said)
-        else:
-            conditions.in_sync(tx, key)
+def note_observation(tx: Tx, recorded: Recorded, seen: Observation) -> Judged:
+    """Bring the Drifted conditions up to what the nodes showed; what of it counts."""
+    return drift.note(tx, recorded, seen)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.desired.fleet import Key, Loaded
@@ -20,6 +19,8 @@ from reconciler.loop.target import Target
 from reconciler.plan.recorded import Recorded
 from reconciler.record import conditions, inventory
 from reconciler.store import Store, Tx
+from reconciler.store.queries import conditions as condition_rows
+from reconciler.store.queries import inventory as inventory_rows
 from reconciler.store.queries import revisions, suspensions
 from reconciler.store.words import RevisionStatus, TriggeredVia
 
@@ -32,7 +33,8 @@ class FleetLoop:
     """One fleet.
 
     `target` is None until a first revision could be read. `released` are rollout waves that an operator released;
-    `overrides` servers whose maintenance windows do not count for their next run.
+    `overrides` servers whose maintenance windows do not count for their next run; `failed_as` what was wanted of a
+    resource (a digest) when it failed last.
     """
 
     spec: FleetSpec
@@ -44,6 +46,7 @@ class FleetLoop:
     target: Target | None = None
     released: frozenset[str] = frozenset()
     overrides: set[str] = field(default_factory=set)
+    failed_as: dict[Key, str] = field(default_factory=dict)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -157,41 +160,34 @@ class FleetLoop:
     async def settle_revision(self) -> None:
         """Bring the revision's status and the fleet's Ready condition up to what its resources say."""
         now = self.target
-        if now is None:
+        if now is not None:
+            await self.store.awrite(lambda tx: self._settle_revision(tx, now))
+
+    def _settle_revision(self, tx: Tx, now: Target) -> None:
+        known = revisions.get(tx, now.commit, self.name)
+        if known is None:
             return
-
-        def unit(tx: Tx) -> None:
-            known = revisions.get(tx, now.commit, self.name)
-            if known is None:
-                return
-            recorded = inventory.recorded(tx, self.name).resources
-            behind = [
-                change
-                for change in now.assessment.plan.effective
-                if change.key not in now.assessment.holds and not _arrived(recorded, change.key, change.after)
-            ]
-            failed = [key for key, found in recorded.items() if found.failed]
-            done = not behind and not failed and not now.assessment.holds
-            if known.status in ("accepted", "applying", "failed", "applied"):
-                status: RevisionStatus = "applied" if done else "failed" if failed else "applying"
-                if known.status != status:
-                    revisions.set_status(tx, now.commit, status, fleet=self.name)
-            if done:
-                message = f"{now.commit[:12]} is applied"
-                conditions.fleet(tx, self.name, "Ready", "True", "Synced", message, now.commit)
-                rollouts.complete(tx, now.rollout)
-            else:
-                what = f"{len(behind)} to apply, {len(failed)} failed, {len(now.assessment.holds)} held"
-                conditions.fleet(tx, self.name, "Ready", "False", "Progressing", what, now.commit)
-
-        await self.store.awrite(unit)
-
-
-def _arrived(recorded: Mapping[Key, object], key: Key, after: object) -> bool:
-    found = recorded.get(key)
-    if after is None:
-        return found is None
-    return found is not None and getattr(found, "manifest", None) == after
+        digests = inventory_rows.digests(tx, self.name)
+        held = now.assessment.holds
+        behind = sum(
+            1
+            for change, wanted in now.wanted
+            if change not in held and digests.get((change.kind.value, change.name)) != wanted
+        )
+        ready = {(c.kind, c.name) for c in condition_rows.listed(tx, type="Ready") if c.status == "True"}
+        failed = sum(1 for key in digests if key not in ready)
+        done = not behind and not failed and not held
+        if known.status in ("accepted", "applying", "failed", "applied"):
+            status: RevisionStatus = "applied" if done else "failed" if failed and not behind else "applying"
+            if known.status != status:
+                revisions.set_status(tx, now.commit, status, fleet=self.name)
+        if done:
+            message = f"{now.commit[:12]} is applied"
+            conditions.fleet(tx, self.name, "Ready", "True", "Synced", message, now.commit)
+            rollouts.complete(tx, now.rollout)
+        else:
+            what = f"{behind} to apply, {failed} not ready, {len(held)} held"
+            conditions.fleet(tx, self.name, "Ready", "False", "Progressing", what, now.commit)
 
 
 def _suspended(tx: Tx, recorded: Recorded, loaded: Loaded) -> dict[Key, str]:

@@ -54,7 +54,9 @@ class Plan:
     def decide(self, states: Mapping[str, State], now: datetime, released: frozenset[str]) -> list[Decision]:
         """What each rollout permits, over the servers that take part in it (those in `states`)."""
         return [
-            waves.may_start(_taking_part(one, states), states, now, released=released) for one in self.waves
+            waves.may_start(_taking_part(one, states), states, now, released=released)
+            for one in self.waves
+            if any(self.spec(server) is not UNMANAGED for wave in one for server in wave.servers)
         ]
 
 
@@ -119,8 +121,9 @@ def gate(
             stop_at = min(stop_at or ends, ends)
     if not changes:
         return Gate(open=True, stop_at=stop_at)
+    managed = {server for server in servers if plan.spec(server) is not UNMANAGED}
     known = states(tx, plan)
-    pending = {s for s in servers if s in known and known[s].phase == "pending"}
+    pending = {s for s in managed if s in known and known[s].phase == "pending"}
     if not pending:
         return Gate(open=True, stop_at=stop_at)
     wake, why = None, ""
@@ -138,6 +141,14 @@ def started(tx: Tx, plan: Plan, servers: frozenset[str]) -> None:
     """Work on these servers starts."""
     for server in servers:
         if rollouts.get(tx, plan.fleet, plan.commit, server) is not None:
+            rollouts.put(tx, plan.fleet, plan.commit, server, "applying")
+
+
+def nothing_to_do(tx: Tx, plan: Plan, servers: frozenset[str]) -> None:
+    """These servers have what the revision wants already: they need only be watched."""
+    for server in servers:
+        row = rollouts.get(tx, plan.fleet, plan.commit, server)
+        if row is not None and row.state == "pending":
             rollouts.put(tx, plan.fleet, plan.commit, server, "applying")
 
 

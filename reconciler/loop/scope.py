@@ -54,8 +54,13 @@ def declared_on(manifest: Resource) -> str | None:
     return None
 
 
-def part(loaded: Loaded, recorded: Recorded, servers: Collection[str]) -> tuple[Loaded, Recorded]:
-    """The desired and the recorded state of some servers, with what is on no node."""
+def part(
+    loaded: Loaded, recorded: Recorded, servers: Collection[str], known: Collection[Key]
+) -> tuple[Loaded, Recorded]:
+    """The desired and the recorded state of some servers, with what is on no node.
+
+    `recorded` may be the servers' part already; `known` is everything that is recorded of the fleet.
+    """
     fleet = loaded.fleet
     inside = frozenset(
         key
@@ -65,7 +70,7 @@ def part(loaded: Loaded, recorded: Recorded, servers: Collection[str]) -> tuple[
     mine = recorded_part(recorded, servers)
     # what was declared elsewhere before is not gone because it is declared here now, and the other way round
     entries = {k: v for k, v in fleet.entries.items() if k in inside or k in mine.resources}
-    broken = frozenset(k for k in fleet.broken if k in mine.resources or k not in recorded.resources)
+    broken = frozenset(k for k in fleet.broken if k in mine.resources or k not in known)
     return Loaded(replace(fleet, entries=entries, broken=broken)), mine
 
 

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from reconciler.desired import lineage, signatures, source
 from reconciler.desired.fleet import Loaded
 from reconciler.desired.mirror import Mirror
+from reconciler.desired.signers import Signers, of_fleet
 from reconciler.desired.snapshot import Snapshot, load_snapshot
 from reconciler.errors import SourceFault, SourceUnreachable
 from reconciler.kit.text import short
@@ -55,7 +56,7 @@ class GitSource:
     """
 
     def __init__(
-        self, spec: FleetSpec, mirror: Mirror, store: Store, bootstrap: Callable[[], signatures.Signers]
+        self, spec: FleetSpec, mirror: Mirror, store: Store, bootstrap: Callable[[], Signers]
     ) -> None:
         self._spec = spec
         self._mirror = mirror
@@ -151,7 +152,7 @@ class GitSource:
             signers = self._bootstrap()
             if head is not None:
                 snapshot = source.read_commit(self._mirror.folder, head, self._spec.path)
-                signers = signers.with_users(load_snapshot(snapshot).fleet.users())
+                signers |= of_fleet(load_snapshot(snapshot).fleet)
             found = signatures.verify(self._mirror.folder, commits, self._spec.policy, signers)
             return "; ".join(str(verdict) for verdict in signatures.refused(found))
 

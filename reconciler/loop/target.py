@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from reconciler.desired.fleet import Loaded
+from reconciler.desired.fleet import Key, Loaded
 from reconciler.desired.snapshot import Snapshot
+from reconciler.kit import canonical
 from reconciler.kit.text import count
 from reconciler.loop import rollouts
 from reconciler.loop.assess import DIVERGED, Approved, Assessment
@@ -42,6 +44,19 @@ class Target:
     def commit(self) -> str:
         """The commit."""
         return self.snapshot.commit
+
+    @cached_property
+    def recorded_then(self) -> frozenset[Key]:
+        """What was recorded of the fleet when the revision was judged."""
+        return frozenset(c.previous or c.key for c in self.assessment.plan.changes if c.before is not None)
+
+    @cached_property
+    def wanted(self) -> tuple[tuple[Key, str | None], ...]:
+        """What the plan changes, each with the digest that the record has once it has arrived; None: nothing."""
+        return tuple(
+            (change.key, canonical.digest(change.after) if change.after is not None else None)
+            for change in self.assessment.plan.effective
+        )
 
 
 def approvals(tx: Tx, fleet: str, commit: str) -> list[Approved]:

@@ -62,13 +62,14 @@ def held(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
     if conditions.get(tx, key.kind.value, key.name, "Ready") is None:
         _put(tx, key, "Ready", "Unknown", reason, message, revision)
     _put(tx, key, "Reconciling", "False", reason, "", revision)
-    stalled = "False" if reason == "Suspended" else "True"
+    stalled: Status = "False" if reason == "Suspended" else "True"
     _put(tx, key, "Stalled", stalled, reason, message, revision)
 
 
 def freed(tx: Tx, key: Key, revision: str) -> None:
     """Nothing holds the resource back any more."""
-    for word in ("Stalled", "Reconciling"):
+    words = ("Stalled", "Reconciling")
+    for word in words:
         known = conditions.get(tx, key.kind.value, key.name, word)
         if known is not None and known.reason in (*HELD, *WAITS):
             _put(tx, key, word, "False", "Succeeded", "", revision)
@@ -83,6 +84,13 @@ def waits(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
     if conditions.get(tx, key.kind.value, key.name, "Ready") is None:
         _put(tx, key, "Ready", "Unknown", reason, message, revision)
     _put(tx, key, "Reconciling", "True", reason, message, revision)
+
+
+def stopped(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
+    """An operator stopped the work on this resource; it is not tried again with this revision until somebody says so."""
+    _put(tx, key, "Ready", "False", reason, message, revision)
+    _put(tx, key, "Reconciling", "False", reason, "", revision)
+    _put(tx, key, "Stalled", "True", reason, message, revision)
 
 
 def reachable(tx: Tx, key: Key, fault: str) -> bool:

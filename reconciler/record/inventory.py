@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from reconciler.kit import canonical
 from reconciler.plan.model import Change
 from reconciler.plan.recorded import Recorded, RecordedResource
 from reconciler.store import Tx
-from reconciler.store.queries import conditions, inventory, revisions, servers
+from reconciler.store.queries import conditions, inventory, revisions
 from reconciler.store.queries.inventory import InventoryEntry
 
 READY = "Ready"
@@ -23,14 +23,14 @@ MAIN = "main"
 """The fleet of whoever names none."""
 
 
-def recorded(tx: Tx, fleet: str | None = None) -> Recorded:
-    """Everything that is recorded as applied, of one fleet or of all.
+def recorded(tx: Tx, fleet: str | None = None, on: Collection[str] | None = None) -> Recorded:
+    """Everything that is recorded as applied, of one fleet or of all; with `on` what is on these servers or on none.
 
     A resource without a true Ready condition counts as failed.
     """
     ready = {(c.kind, c.name) for c in conditions.listed(tx) if c.type == READY and c.status == "True"}
     resources = {}
-    for entry in inventory.all(tx, fleet):
+    for entry in inventory.all(tx, fleet, on):
         key = Key(Kind(entry.kind), entry.name)
         resources[key] = RecordedResource(
             key=key,

@@ -60,9 +60,15 @@ def get(tx: Tx, kind: str, name: str, type: str) -> Condition | None:  # noqa: A
     return rows.first(tx, rows.select(table, Condition).where(*where), Condition)
 
 
-def listed(tx: Tx, *, kind: str | None = None, name: str | None = None) -> list[Condition]:
-    """The conditions of a resource, of a kind, or all, by kind, name and type."""
-    wanted = {"kind": kind, "name": name}
+def listed(
+    tx: Tx,
+    *,
+    kind: str | None = None,
+    name: str | None = None,
+    type: str | None = None,  # noqa: A002 - Kubernetes' word
+) -> list[Condition]:
+    """The conditions of a resource, of a kind, of a type, or all, by kind, name and type."""
+    wanted = {"kind": kind, "name": name, "type": type}
     where = [table.c[column] == value for column, value in wanted.items() if value is not None]
     order = (table.c.kind, table.c.name, table.c.type)
     return rows.every(tx, rows.select(table, Condition).where(*where).order_by(*order), Condition)

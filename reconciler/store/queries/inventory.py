@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -57,12 +57,37 @@ class Applied:
     engine: str = ""
 
 
-def all(tx: Tx, fleet: str | None = None) -> list[InventoryEntry]:  # noqa: A001 - read as `inventory.all(tx)`
-    """All entries, or those of a fleet, by kind and name."""
+def all(  # noqa: A001 - read as `inventory.all(tx)`
+    tx: Tx, fleet: str | None = None, servers: Collection[str] | None = None
+) -> list[InventoryEntry]:
+    """All entries, or those of a fleet, by kind and name; with `servers` only what is on these, or on no server."""
     statement = rows.select(table, InventoryEntry).order_by(table.c.kind, table.c.name)
     if fleet is not None:
         statement = statement.where(table.c.fleet == fleet)
+    if servers is not None:
+        statement = statement.where(sa.or_(table.c.server.in_(sorted(servers)), table.c.server.is_(None)))
     return rows.every(tx, statement, InventoryEntry)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which commit of which fleet a resource was last applied from."""
+
+    kind: str
+    name: str
+    fleet: str
+    revision: str
+
+
+def origins(tx: Tx) -> list[Origin]:
+    """The origins of all resources, without reading what was applied of them."""
+    return rows.every(tx, rows.select(table, Origin).order_by(table.c.kind, table.c.name), Origin)
+
+
+def digests(tx: Tx, fleet: str) -> dict[tuple[str, str], str]:
+    """The digest of every recorded manifest of a fleet, by kind and name: cheaper than whole entries."""
+    statement = sa.select(table.c.kind, table.c.name, table.c.digest).where(table.c.fleet == fleet)
+    return {(row.kind, row.name): row.digest for row in tx.connection.execute(statement)}
 
 
 def get(tx: Tx, kind: str, name: str) -> InventoryEntry | None:

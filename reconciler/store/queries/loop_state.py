@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,7 +15,7 @@ from reconciler.store.transaction import Tx
 
 @dataclass(frozen=True)
 class LoopState:
-    """One object. `heals` are the times (RFC 3339) of recent corrective repairs; `breaker_until` set: repairs pause.
+    """One object. `heals` is what the breaker knows of recent repairs; `breaker_until` set: repairs pause.
 
     `breaker_opened` is how many times in a row the breaker opened.
     """
@@ -24,7 +25,7 @@ class LoopState:
     failures: int = 0
     retry_at: datetime | None = None
     checked_at: datetime | None = None
-    heals: list[str] = field(default_factory=list)
+    heals: list[Any] = field(default_factory=list)
     breaker_until: datetime | None = None
     breaker_opened: int = 0
 

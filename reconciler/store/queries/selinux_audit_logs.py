@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
+
 from reconciler.store import rows
 from reconciler.store.tables import selinux_audit_logs as table
 from reconciler.store.transaction import Tx
@@ -55,3 +57,9 @@ def listed(
     if site_id is not None:
         statement = statement.where(table.c.site_id == site_id)
     return rows.every(tx, statement, SelinuxAuditLog)
+
+
+def count_since(tx: Tx, server_id: str, since: datetime) -> int:
+    """How many records a server has since this time."""
+    where = (table.c.server_id == server_id, table.c.created_at >= since)
+    return tx.connection.scalar(sa.select(sa.func.count()).select_from(table).where(*where)) or 0

@@ -1,0 +1,73 @@
+"""Watching servers that a rollout reached until they count as healthy, and what it means when they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.loop import rollouts, watching
+from reconciler.loop.look import Look, Means
+from reconciler.record import conditions, inventory
+from reconciler.store import Tx
+from reconciler.store.queries import events
+from reconciler.store.queries.rollouts import ServerRollout
+
+
+class Aftercare:
+    """Health checks and soaks."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._store = means.store
+
+    async def watch(self, look: Look) -> None:
+        """Health checks of what the rollout put here; what they mean for the rollout."""
+        target = look.target
+        for name in sorted(look.servers):
+            row = await self._watched(look, name)
+            if row is None:
+                continue
+            if row.state == "failed" and await self._behind(look, name):
+                continue
+            found = await watching.faults(
+                target.loaded.fleet,
+                name,
+                prober=watching.NodeProber(self._store, self._means.pool, target.loaded.fleet),
+                clock=self._means.clock,
+                since=row.since,
+                commands=self._means.settings.commands,
+            )
+            await self._conclude(look, name, found)
+
+    async def _watched(self, look: Look, name: str) -> ServerRollout | None:
+        return await self._store.aread(lambda tx: rollouts.watched(tx, look.target.rollout, name))
+
+    async def _behind(self, look: Look, name: str) -> bool:
+        """Whether something on the server is not as the revision wants it."""
+        recorded = await self._store.aread(lambda tx: inventory.recorded(tx, look.fleet.name, {name}))
+        return any(found.failed and found.server == name for found in recorded.resources.values())
+
+    async def _conclude(self, look: Look, name: str, found: Sequence[str]) -> None:
+        fleet, target = look.fleet, look.target
+        now = self._means.clock()
+
+        def unit(tx: Tx) -> tuple[rollouts.Step, bool, bool]:
+            step = rollouts.checked(tx, target.rollout, name, now, found)
+            put_aside = False
+            spec = target.rollout.spec(name)
+            if step.unhealthy and spec.on_failure == "quarantine" and not target.rollback:
+                put_aside = rollouts.quarantine(tx, target.rollout, name, step.unhealthy)
+            elif step.unhealthy:
+                message = f"{name} is not healthy: {step.unhealthy}"
+                if conditions.fleet(tx, fleet.name, "Stalled", "True", "Unhealthy", message, target.commit):
+                    events.add(tx, "Fleet", fleet.name, reason="Unhealthy", message=message, type="Warning")
+            return step, put_aside, step.done and rollouts.complete(tx, target.rollout)
+
+        step, put_aside, _ = await self._store.awrite(unit)
+        if put_aside:
+            await fleet.judge_again()
+        elif step.again_after is not None:
+            fleet.add(name, "health", step.again_after)
+        elif step.done:
+            for other in sorted(target.assessment.groups):
+                if other not in look.servers:
+                    fleet.add(other, "rollout")

@@ -1,0 +1,233 @@
+"""Applying a part of a revision to a group of servers: gates, the run itself, its end, and how it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import datetime
+
+from reconciler.converge import access, settle
+from reconciler.converge.executor import Part
+from reconciler.converge.progress import Result
+from reconciler.desired.fleet import Key
+from reconciler.desired.kinds import Kind, Server
+from reconciler.errors import NodeFault, ReconcilerError, UsageFault
+from reconciler.loop import memory, rollouts
+from reconciler.loop.look import Look, Means, unchanged, wanted
+from reconciler.plan.manifests import parse
+from reconciler.plan.model import Action, Plan
+from reconciler.plan.recorded import Recorded
+from reconciler.record import conditions, inventory
+from reconciler.store import Tx
+from reconciler.store.queries import conditions as condition_rows
+from reconciler.store.words import TriggeredVia
+
+_STOP = 3.0
+"""Seconds that a node may take to stop at a safe point."""
+_CUT_OFF = 1.5
+"""Seconds to ask it how far it came, if it did not."""
+
+
+class Runs:
+    """Applies, and stops applies when an operator or a window says so."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._store = means.store
+        self._runs: dict[str, asyncio.Task[Sequence[Result]]] = {}
+        self._asked: dict[str, str] = {}
+        """Servers whose run is being stopped, with the words for it."""
+
+    async def apply(self, look: Look, plan: Plan) -> None:
+        """Pass the gates and apply; what comes of it is recorded, and why it has to wait is too."""
+        target = look.target
+        keys = [change.key for change in plan.effective]
+        gate = await self._store.aread(lambda tx: self._gate(tx, look, plan))
+        if not gate.open:
+
+            def wait(tx: Tx) -> None:
+                for key in keys:
+                    conditions.waits(tx, key, target.commit, gate.reason, gate.message)
+
+            await self._store.awrite(wait)
+            if gate.wake_at is not None:
+                self._wake(look, "window" if gate.reason == "WindowClosed" else "rollout", gate.wake_at)
+            return
+        for name in sorted(look.servers):
+            if not await self._answers(look, name, keys):
+                return
+        if plan.effective:
+            await self._store.awrite(lambda tx: rollouts.started(tx, target.rollout, look.servers))
+        results = await self._run(look, plan, gate.stop_at)
+        await self._account(look, plan, results)
+
+    def _gate(self, tx: Tx, look: Look, plan: Plan) -> rollouts.Gate:
+        if look.fleet.overrides & look.servers:
+            return rollouts.OPEN
+        fresh = bool(plan.effective) and not look.target.rollback
+        return rollouts.gate(
+            tx,
+            look.target.rollout,
+            look.servers,
+            self._means.clock(),
+            changes=fresh,
+            released=look.fleet.released,
+        )
+
+    async def _answers(self, look: Look, name: str, keys: Sequence[Key]) -> bool:
+        """Whether the node can be talked to; asked before anything is recorded, so that a dead node makes no deployments."""
+        manifest = look.target.loaded.fleet.server(name) or _recorded_server(look.recorded, name)
+        if manifest is None:
+            return True
+        try:
+            target = await self._store.aread(lambda tx: access.target(tx, manifest))
+            async with self._means.pool.node(target):
+                pass
+        except (NodeFault, UsageFault) as fault:
+            message, stalled, reason = fault.message, fault.reaction == "stall", type(fault).__name__
+            hint = f"; {fault.hint}" if fault.hint else ""
+
+            def unit(tx: Tx) -> None:
+                for key in keys:
+                    if stalled:
+                        conditions.held(tx, key, look.target.commit, reason, message + hint)
+                    else:
+                        conditions.waits(tx, key, look.target.commit, "NodeUnreachable", message)
+                rollouts.failed(tx, look.target.rollout, name, message)
+
+            await self._store.awrite(unit)
+            await self._means.reachable(name, message)
+            await self._means.put_off(look.fleet, name, message, stalled=stalled)
+            return False
+        await self._means.reachable(name, "")
+        return True
+
+    async def _run(self, look: Look, plan: Plan, stop_at: datetime | None) -> Sequence[Result]:
+        fleet = look.fleet
+        part = Part(
+            fleet.name,
+            lambda tx: inventory.recorded(tx, fleet.name, look.servers),
+            unchanged(look.recorded),
+            concludes=False,
+        )
+        trigger: TriggeredVia = "drift" if not plan.effective else self._trigger(look)
+        handle = None
+        if stop_at is not None:
+            left = max(0.0, (stop_at - self._means.clock()).total_seconds())
+            loop = asyncio.get_running_loop()
+            handle = loop.call_later(left, self._window_closed, sorted(look.servers))
+        # a task of its own: an operator ends it without ending the worker
+        run = asyncio.create_task(
+            self._means.executor.apply(plan, trigger=trigger, branch=fleet.spec.branch, part=part)
+        )
+        self._runs |= dict.fromkeys(look.servers, run)
+        try:
+            return await run
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            return await self._cut_off(look, plan)
+        finally:
+            for name in look.servers:
+                self._runs.pop(name, None)
+            fleet.overrides -= look.servers
+            if handle is not None:
+                handle.cancel()
+
+    async def _cut_off(self, look: Look, plan: Plan) -> Sequence[Result]:
+        """The run was ended because its node did not stop in time: record what is known without waiting for the node."""
+        with contextlib.suppress(TimeoutError, ReconcilerError):
+            async with asyncio.timeout(_CUT_OFF):
+                await settle.settle(
+                    self._store, self._means.pool, self._means.progress, _CUT_OFF, look.servers
+                )
+        look.fleet.add(min(look.servers), "settle", self._means.settings.limits.retry_first)
+        why = next((self._asked[name] for name in look.servers if name in self._asked), "stopped")
+        keys = [*(change.key for change in plan.effective), *(item.key for item in plan.drift)]
+        return [Result(key, "cancel", "failed", why, "", 0.0) for key in dict.fromkeys(keys)]
+
+    def _trigger(self, look: Look) -> TriggeredVia:
+        repeated = look.reasons & {"retry"} and not look.reasons & {look.target.trigger}
+        if repeated:
+            return "retry"
+        if "cli" in look.reasons:
+            return "cli"
+        return look.target.trigger
+
+    def _window_closed(self, servers: Sequence[str]) -> None:
+        for name in servers:
+            if name in self._means.executor.running:
+                task = asyncio.ensure_future(self.stop(name, "its maintenance window closed"))
+                task.add_done_callback(lambda done: done.exception())
+
+    async def _account(self, look: Look, plan: Plan, results: Sequence[Result]) -> None:
+        """Remember how it went, and when to try again what failed."""
+        target, limits = look.target, self._means.settings.limits
+        stopped = {name: self._asked.pop(name) for name in look.servers if name in self._asked}
+        changed = {change.key: change for change in plan.effective}
+
+        def unit(tx: Tx) -> None:
+            memory.remember(tx, plan, results)
+            for result in results:
+                if result.state == "succeeded":
+                    memory.succeeded(tx, result.key)
+                    if result.action == "repair":
+                        memory.repaired(tx, result.key)
+                elif stopped:
+                    why = next(iter(stopped.values()))
+                    conditions.stopped(tx, result.key, target.commit, memory.CANCELLED, why)
+                else:
+                    memory.failed(tx, result.key, limits, stalled=_is_stalled(tx, result.key))
+            for name in look.servers:
+                bad = [r for r in results if r.state != "succeeded" and r.key in changed]
+                mine = [r for r in bad if _server_of(plan, r.key) in (name, None)]
+                if mine:
+                    rollouts.failed(tx, target.rollout, name, f"{mine[0].key}: {mine[0].message}"[:500])
+
+        await self._store.awrite(unit)
+        for result in results:
+            self._means.meter.reconciled(result.key.kind.value, result.state, result.seconds)
+            if result.state == "succeeded":
+                look.fleet.failed_as.pop(result.key, None)
+            else:
+                look.fleet.failed_as[result.key] = wanted(target, result.key)
+            if result.key.kind is Kind.SERVER and result.action == Action.CREATE.value:
+                self._means.meter.provisioned(result.state == "succeeded")
+
+    def _wake(self, look: Look, reason: str, at: datetime) -> None:
+        left = max(0.05, (at - self._means.clock()).total_seconds())
+        for name in sorted(look.servers)[:1]:
+            look.fleet.add(name, reason, left)
+
+    async def stop(self, server: str, why: str) -> bool:
+        """Stop what runs on a server's node: at a safe point if the node answers in time, else without it. Whether anything ran."""
+        running = self._means.executor.running.get(server)
+        if running is None:
+            return False
+        self._asked[server] = why
+        run = self._runs.get(server)
+        with contextlib.suppress(ReconcilerError, TimeoutError):
+            async with asyncio.timeout(_STOP):
+                async with self._means.pool.node(running.target) as node:
+                    await node.cancel(running.apply_id, running.fence)
+                if run is not None:
+                    await asyncio.wait([run])
+        if run is not None and not run.done():
+            run.cancel()
+        return True
+
+
+def _server_of(plan: Plan, key: Key) -> str | None:
+    return next((change.server for change in plan.changes if change.key == key), None)
+
+
+def _recorded_server(recorded: Recorded, name: str) -> Server | None:
+    found = recorded.resources.get(Key(Kind.SERVER, name))
+    manifest = parse(Kind.SERVER, found.manifest) if found is not None else None
+    return manifest if isinstance(manifest, Server) else None
+
+
+def _is_stalled(tx: Tx, key: Key) -> bool:
+    known = condition_rows.get(tx, key.kind.value, key.name, "Stalled")
+    return known is not None and known.status == "True"

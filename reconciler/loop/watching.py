@@ -1,0 +1,81 @@
+"""Watching servers that have a new revision: their health checks, made from here and on the node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from reconciler.converge import access
+from reconciler.desired.fleet import Fleet
+from reconciler.desired.kinds import Server
+from reconciler.errors import NotEnrolled
+from reconciler.kit.clock import Clock
+from reconciler.loop import health
+from reconciler.nodes.answers import UnitState
+from reconciler.nodes.pool import Pool
+from reconciler.store import Store, Tx
+from reconciler.store.queries import selinux_audit_logs, servers
+
+
+@dataclass(frozen=True)
+class NodeProber:
+    """Asks nodes over their open connections, and the store for what SELinux denied."""
+
+    store: Store
+    pool: Pool
+    declared: Fleet
+
+    async def units(self, server: str, names: Sequence[str]) -> Mapping[str, UnitState]:
+        """As `health.Prober.units`."""
+        manifest = self.declared.server(server)
+        if manifest is None:
+            raise NotEnrolled(server, "it is not declared")
+        target = await self.store.aread(lambda tx: access.target(tx, manifest))
+        async with self.pool.node(target) as node:
+            return await node.units(names)
+
+    async def denials(self, server: str, since: datetime) -> int:
+        """As `health.Prober.denials`."""
+        return await self.store.aread(lambda tx: _denials(tx, server, since))
+
+
+def _denials(tx: Tx, server: str, since: datetime) -> int:
+    row = servers.get(tx, server)
+    return selinux_audit_logs.count_since(tx, row.id, since) if row is not None else 0
+
+
+def targets(declared: Fleet, server: Server) -> list[tuple[health.HealthTarget, tuple[health.Check, ...]]]:
+    """What is to be checked on a server: itself, and its active sites that declare checks."""
+    found = []
+    address = server.spec.address
+    if server.spec.health_checks:
+        target = health.HealthTarget("Server", server.name, server.name, address)
+        found.append((target, health.from_manifest(server.spec.health_checks)))
+    for site in declared.sites(server.name):
+        if site.spec.health_checks and site.spec.state == "active" and not site.spec.suspend:
+            target = health.HealthTarget(
+                "Site", site.name, server.name, address, site.spec.domain, tuple(site.spec.aliases)
+            )
+            found.append((target, health.from_manifest(site.spec.health_checks)))
+    return found
+
+
+async def faults(
+    declared: Fleet,
+    server: str,
+    *,
+    prober: health.Prober,
+    clock: Clock,
+    since: datetime,
+    commands: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """What the health checks of a server and its sites find wrong; empty when all of them pass."""
+    manifest = declared.server(server)
+    if manifest is None:
+        return []
+    found = []
+    for target, checks in targets(declared, manifest):
+        results = await health.check(target, checks, prober, clock=clock, since=since, commands=commands)
+        found += [f"{target.kind}/{target.name} {r.check}: {r.message}" for r in results if not r.ok]
+    return found

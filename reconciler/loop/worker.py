@@ -1,0 +1,276 @@
+"""One look at one server: settle, compare, plan, pass the gates, apply, watch. Level-triggered: why it looks matters little."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from reconciler.converge import settle
+from reconciler.converge.executor import Part
+from reconciler.desired.fleet import Key, Loaded
+from reconciler.desired.kinds import Kind
+from reconciler.desired.scalars import seconds
+from reconciler.errors import LeaseLost, ReconcilerError, StalePlan
+from reconciler.kit.clock import stamp
+from reconciler.loop import drift, memory, rollouts, scope
+from reconciler.loop.aftercare import Aftercare
+from reconciler.loop.fleet import RECORDS, FleetLoop
+from reconciler.loop.look import Look, Means, unchanged, wanted
+from reconciler.loop.queue import Item
+from reconciler.loop.runs import Runs
+from reconciler.loop.target import Target
+from reconciler.plan.draft import references
+from reconciler.plan.ignore import drift_of
+from reconciler.plan.make import make_plan
+from reconciler.plan.model import DriftItem, Plan
+from reconciler.plan.recorded import Recorded
+from reconciler.record import conditions, inventory
+from reconciler.store import Tx
+from reconciler.store.queries import suspensions
+
+LOOKS = frozenset({"drift", "schedule", "start", "cli", "heal", "retry"})
+"""Reasons for which the nodes are asked whether they still show what was applied."""
+
+
+class Worker:
+    """Does the looks. One instance serves all fleets; looks at different servers run side by side."""
+
+    def __init__(self, means: Means, fleets: Mapping[str, FleetLoop]) -> None:
+        self._means = means
+        self._store = means.store
+        self._fleets = fleets
+        self._runs = Runs(means)
+        self._aftercare = Aftercare(means)
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def stop(self, server: str, why: str) -> bool:
+        """As `Runs.stop`."""
+        return await self._runs.stop(server, why)
+
+    async def process(self, item: Item) -> None:
+        """Look. Every fault but a lost lease ends in conditions and another look later."""
+        name, _, server = item.key.partition("/")
+        fleet = self._fleets[name]
+        if fleet.target is None:
+            return
+        try:
+            if server == RECORDS:
+                await self._records(fleet, fleet.target)
+            else:
+                await self._server(fleet, fleet.target, server, frozenset(item.reasons))
+        except LeaseLost:
+            raise
+        except StalePlan:
+            fleet.add(server, "again", 0.05)
+        except ReconcilerError as fault:
+            await self._means.put_off(fleet, server, fault.message, stalled=fault.reaction == "stall")
+        finally:
+            await fleet.settle_revision()
+
+    # -- what is on no node
+
+    async def _records(self, fleet: FleetLoop, target: Target) -> None:
+        """Keys, people and rollouts: recorded before the servers are looked at, removed when none needs them."""
+        recorded = await self._store.aread(lambda tx: inventory.recorded(tx, fleet.name))
+        loaded, mine = scope.part(target.loaded, recorded, (), recorded.resources.keys())
+        needed = _keys_in_use(recorded)
+        hold = {key: h.message for key, h in target.assessment.holds.items()}
+        hold |= {
+            key: f"{needed[key]} still logs in with it"
+            for key in mine.resources.keys() - loaded.fleet.entries.keys()
+            if key in needed
+        }
+        plan = await asyncio.to_thread(self._plan, target, loaded, mine, hold, ())
+        if plan.effective:
+            part = Part(
+                fleet.name,
+                lambda tx: inventory.recorded(tx, fleet.name, ()),
+                unchanged(mine),
+                concludes=False,
+            )
+            results = await self._means.executor.apply(
+                plan, trigger=target.trigger, branch=fleet.spec.branch, part=part
+            )
+            await self._store.awrite(lambda tx: memory.remember(tx, plan, results))
+        # all of the fleet's: a server that the plan does not change may be one that failed, or was left in between
+        for server in sorted(target.assessment.groups):
+            fleet.add(server, target.trigger)
+
+    # -- servers
+
+    async def _server(self, fleet: FleetLoop, target: Target, server: str, reasons: frozenset[str]) -> None:
+        servers = target.assessment.groups.get(server, frozenset({server}))
+        async with self._alone(servers):
+            if fleet.target is not target:
+                target = fleet.target or target
+                servers = target.assessment.groups.get(server, servers)
+            look = Look(fleet, target, frozenset(servers), reasons)
+            if await self._suspended(look):
+                return
+            await self._settle(look)
+            await self._compare_and_apply(look)
+            await self._aftercare.watch(look)
+            await self._again_later(look)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, servers: Collection[str]) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            for name in sorted(servers):
+                await stack.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
+            yield
+
+    async def _suspended(self, look: Look) -> bool:
+        """Whether an operator suspended the fleet or one of the servers; its conditions say so then."""
+
+        def unit(tx: Tx) -> bool:
+            for one in suspensions.listed(tx):
+                fleet = (one.kind, one.name) == (suspensions.FLEET, look.fleet.name)
+                if fleet or (one.kind == Kind.SERVER.value and one.name in look.servers):
+                    why = f"suspended by {one.owner}: {one.reason}"
+                    for key in look.keys:
+                        conditions.held(tx, key, look.target.commit, "Suspended", why)
+                    return True
+            return False
+
+        return await self._store.awrite(unit)
+
+    async def _settle(self, look: Look) -> None:
+        within = self._means.settings.limits.apply_within
+        ended = await settle.settle(self._store, self._means.pool, self._means.progress, within, look.servers)
+        if ended:
+            self._means.progress.node(
+                ", ".join(sorted(look.servers)), f"{ended} interrupted deployments settled"
+            )
+
+    async def _compare_and_apply(self, look: Look) -> None:
+        fleet, target = look.fleet, look.target
+        mine = await self._store.aread(lambda tx: inventory.recorded(tx, fleet.name, look.servers))
+        loaded, mine = scope.part(target.loaded, mine, look.servers, target.recorded_then)
+        look.recorded = mine
+        hold = {key: h.message for key, h in target.assessment.holds.items()}
+        hold |= dict.fromkeys(
+            scope.without_nodes({*loaded.fleet.entries, *mine.resources}), "not on this node"
+        )
+        if not look.reasons & {"cli"}:
+            hold |= await self._backing_off(look, mine)
+        heal: Sequence[DriftItem] = ()
+        if await self._due(look):
+            observed = await self._observe(look, mine)
+            if observed is None:
+                return
+            heal = observed
+        plan = await asyncio.to_thread(self._plan, target, loaded, mine, hold, heal)
+        look.plan = plan
+        if plan.effective or plan.drift:
+            await self._runs.apply(look, plan)
+        else:
+            await self._store.awrite(lambda tx: self._nothing(tx, look, plan))
+
+    def _plan(
+        self,
+        target: Target,
+        loaded: Loaded,
+        recorded: Recorded,
+        hold: Mapping[Key, str],
+        heal: Sequence[DriftItem],
+    ) -> Plan:
+        plan = make_plan(
+            loaded,
+            recorded,
+            head=target.snapshot,
+            created_at=stamp(self._means.clock()),
+            engine=target.assessment.plan.engine,
+            drift=heal,
+            refreshed=bool(heal),
+            hold=hold,
+        )
+        # guards are judged over the whole fleet, where a part would look like mass deletion
+        return replace(plan, findings=(), problems=())
+
+    async def _backing_off(self, look: Look, mine: Recorded) -> dict[Key, str]:
+        """What failed lately and is not to be tried yet, unless something else is wanted of it by now."""
+        target, marks = look.target, look.fleet.failed_as
+        failing = [
+            key
+            for key, found in mine.resources.items()
+            if found.failed
+            and key.kind in scope.ON_NODES
+            and marks.get(key, now := wanted(target, key)) == now
+        ]
+        return await self._store.aread(lambda tx: memory.backing_off(tx, failing, target.commit))
+
+    async def _due(self, look: Look) -> bool:
+        """Whether the nodes are to be asked for drift now."""
+        if look.reasons & (LOOKS - {"schedule"}):
+            return True
+        now = self._means.clock()
+        last = await self._store.aread(lambda tx: [memory.last_check(tx, name) for name in look.servers])
+        every = drift_every(look.recorded, look.servers)
+        return any(at is None or at + every <= now or at > now for at in last)
+
+    async def _observe(self, look: Look, mine: Recorded) -> list[DriftItem] | None:
+        """Compare nodes with what was applied: the drift to repair, or None when a node does not answer."""
+        observed = await self._means.observer.observe(mine, look.servers)
+        fault = "; ".join(observed.unreachable.values())
+        for name in observed.asked:
+            await self._means.reachable(name, "")
+        if fault:
+            for name, why in observed.unreachable.items():
+                await self._means.reachable(name, why)
+            await self._means.put_off(look.fleet, min(observed.unreachable), fault, stalled=False)
+            return None
+        judged = await self._store.awrite(
+            lambda tx: drift.record(tx, mine, observed, heal_all="heal" in look.reasons)
+        )
+        for item in judged:
+            self._means.meter.drift(item.key.kind.value, "heal")
+        return judged
+
+    def _nothing(self, tx: Tx, look: Look, plan: Plan) -> None:
+        """There is nothing to do; what waited for this look waits no more."""
+        for change in plan.changes:
+            if change.key not in look.target.assessment.holds and change.reason_code != "held":
+                conditions.freed(tx, change.key, look.target.commit)
+        rollouts.nothing_to_do(tx, look.target.rollout, look.servers)
+
+    # -- afterwards
+
+    async def _again_later(self, look: Look) -> None:
+        """Retries of what failed, and the next look for drift."""
+        keys = [key for key in look.recorded.resources if key.kind in scope.ON_NODES]
+        if look.plan is not None:
+            keys += [change.key for change in look.plan.effective]
+        wait = await self._store.aread(lambda tx: memory.next_try(tx, sorted(set(keys))))
+        for name in sorted(look.servers)[:1]:
+            if wait is not None:
+                look.fleet.add(name, "retry", wait)
+        if any(k.kind is Kind.SSH_KEY for k in _records_left(look)):
+            look.fleet.add(RECORDS, "again", 1.0)
+
+
+def drift_every(recorded: Recorded, servers: Collection[str]) -> timedelta:
+    """How often these servers are compared with what was applied: the shortest interval of what is on them."""
+    found = [
+        seconds(settings.every)
+        for entry in recorded.resources.values()
+        if entry.server in servers and (settings := drift_of(entry.manifest)).mode != "off"
+    ]
+    return timedelta(seconds=min(found, default=1800.0))
+
+
+def _records_left(look: Look) -> list[Key]:
+    """Resources on no node that the revision removes and that are recorded still."""
+    declared = look.target.loaded.fleet.entries
+    return [key for key in look.recorded.resources if key.kind not in scope.ON_NODES and key not in declared]
+
+
+def _keys_in_use(recorded: Recorded) -> dict[Key, Key]:
+    return {
+        needed: key
+        for key, found in recorded.resources.items()
+        if key.kind is Kind.SERVER
+        for needed in references(key, found.manifest)
+    }
