@@ -15,7 +15,7 @@ from reconciler.kit import canonical
 from reconciler.plan.model import Change
 from reconciler.plan.recorded import Recorded, RecordedResource
 from reconciler.store import Tx
-from reconciler.store.queries import conditions, inventory, revisions
+from reconciler.store.queries import conditions, inventory, revisions, servers
 from reconciler.store.queries.inventory import InventoryEntry
 
 READY = "Ready"
