@@ -147,6 +147,8 @@ class WorkQueue:
         """
         if key not in self._running:
             raise ValueError(f"{key} is not being worked on")
+        now = asyncio.get_running_loop().time()
+        self._ripen(now)
         group = self._running.pop(key)
         self._busy[group] -= 1
         if not self._busy[group]:
@@ -154,7 +156,7 @@ class WorkQueue:
         if (waiting := self._waiting.get(key)) is not None:
             self._line_up(key, waiting)
         if not self._closed:
-            self._wake(asyncio.get_running_loop().time())
+            self._wake(now)
 
     def forget(self, key: str) -> None:
         """Take a waiting key out, if it waits. Work that goes on is not touched: it ends with `done`."""
