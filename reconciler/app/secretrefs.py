@@ -70,7 +70,7 @@ def locate(value: object, environ: Mapping[str, str]) -> Path:
 def open_files(value: Value, path: Field = ()) -> Iterator[tuple[Field, str]]:
     """The fields `{file: …}` at any depth of `value` whose file others may read, each with a sentence on it."""
     match value:
-        case {"file": str(name)} if len(value) == 1:
+        case {"file": str(name), **others} if not others:
             try:
                 mode = stat.S_IMODE(Path(name).stat().st_mode)
             except OSError:
@@ -135,10 +135,13 @@ def _content(path: Path) -> str:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as fault:
         raise ValueError(f"names {path}, which cannot be read: {fault.strerror}") from fault
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ValueError(f"names {path}, which is no plain file")
-        data = file.read(_MAX_BYTES + 1)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(_MAX_BYTES + 1)
+    finally:
+        os.close(handle)
     if len(data) > _MAX_BYTES:
         raise ValueError(f"names {path}, which has more than {_MAX_BYTES // 1024} KiB")
     try:
