@@ -27,7 +27,7 @@ StepGlob = Annotated[
     str,
     StringConstraints(min_length=1, max_length=1200, pattern=PRINTABLE),
     Means(
-        "pattern", "the key of a step, such as file:/etc/motd; * ? and [] stand for parts of it as in a shell"
+        "pattern", "the key of a step, such as unit:nginx.service; * ? and [] stand for parts of it as in a shell"
     ),
 ]
 StepField = Annotated[
@@ -50,7 +50,7 @@ class DriftIgnore(Model):
     """A difference that is left alone."""
 
     step: StepGlob = Field(
-        description="Pattern over the keys of steps, upper and lower case told apart: `file:/etc/php/*`."
+        description="Pattern over the keys of steps, upper and lower case told apart: `file:/etc/nginx/*`."
     )
     field: StepField | None = Field(
         default=None, description="Only this field of the steps; absent: whatever differs."
