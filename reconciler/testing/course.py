@@ -40,8 +40,8 @@ class Pause(NamedTuple):
 class Trouble:
     """What is to go wrong on a node.
 
-    `failing` are sections, step keys, or `reload:UNIT`, that fail when they are carried out; `invalid` paths of files
-    that no validator accepts; `unwritable` says why nothing can be written, `locked` who holds the lock of the package
+    `failing` are sections, step keys, or `reload:UNIT`, that fail when they are carried out; `invalid` paths of files,
+    or sha256 of bodies, that no validator accepts; `unwritable` says why nothing can be written, `locked` who holds the lock of the package
     manager; both are empty when all is well.
     """
 

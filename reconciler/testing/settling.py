@@ -48,7 +48,9 @@ class Settler:
         return message
 
     def _broken(self) -> set[str]:
-        return {path for path in self._site.trouble.invalid if f"file:{path}" in self._site.things}
+        invalid = self._site.trouble.invalid
+        files = ((key[5:], thing) for key, thing in self._site.things.items() if key.startswith("file:"))
+        return {path for path, thing in files if path in invalid or thing.get("sha256") in invalid}
 
     def _candidates(self, name: str) -> list[str]:
         asked = self._site.debts.validators.get(name, set())

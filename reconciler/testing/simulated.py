@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from reconciler.kit.text import count
 from reconciler.testing import tracking
 
 T = TypeVar("T")
@@ -136,9 +137,8 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
             if not self.outstanding:
                 return []
             if time.monotonic() > until:
-                raise Stuck(
-                    f"{self.outstanding} calls in threads or programs have not ended for {self._patience:g} s; {self._who()}"
-                )
+                what = count(self.outstanding, "call in a thread or program", "calls in threads or programs")
+                raise Stuck(f"{what} did not end within {self._patience:g} s; {self._who()}")
         return found
 
     def _jump(self, timeout: float) -> None:
@@ -214,5 +214,12 @@ class SimulatedClock:
 
 def run(main: Coroutine[Any, Any, T], *, loop: SimulatedLoop | None = None) -> T:
     """Run a coroutine to its end in simulated time, on `loop` or a new one, as `asyncio.run` does. Raises Stuck."""
-    with asyncio.Runner(loop_factory=lambda: loop or SimulatedLoop()) as runner:
-        return runner.run(main)
+    try:
+        with asyncio.Runner(loop_factory=lambda: loop or SimulatedLoop()) as runner:
+            return runner.run(main)
+    except Stuck as stuck:
+        # closing may be stuck on the same thread: what was said first is what matters
+        first: BaseException = stuck
+        while isinstance(first.__context__, Stuck):
+            first = first.__context__
+        raise first from None
