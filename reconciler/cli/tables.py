@@ -26,6 +26,11 @@ _STYLES = {
 }
 
 
+def style(word: str) -> str:
+    """The style of a status word, empty for any other text."""
+    return _STYLES.get(word, "")
+
+
 def console(*, no_color: bool = False) -> Console:
     """A console on standard output. Not a terminal: no colours, and lines as long as they need to be."""
     plain = no_color or not sys.stdout.isatty()
@@ -46,7 +51,7 @@ def show(headings: Sequence[str], rows: Iterable[Sequence[str]], *, no_color: bo
     for heading in headings:
         table.add_column(heading, overflow="fold", no_wrap=heading not in ("MESSAGE", "REASON"))
     for row in rows:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(cell, style=style(cell)) for cell in row))
     # rich pads every cell to its column; the blanks at the ends of lines help nobody
     out = console(no_color=no_color)
     with out.capture() as captured:
