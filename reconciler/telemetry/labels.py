@@ -7,12 +7,7 @@ import re
 OTHER = "other"
 
 KINDS = frozenset({"Server", "Site", "Database", "SSHKey", "User", "Rollout", "Fleet"})
-RESULTS = frozenset(
-    {
-        "success", "failed", "unchanged", "cancelled", "interrupted", "skipped", "stalled", "retry", "waiting",
-        "quarantined",
-    }
-)  # fmt: skip
+RESULTS = frozenset({"succeeded", "failed", "interrupted", "skipped", "cancelled", "unchanged"})
 FAILURES = frozenset(
     {
         "unreachable", "lost", "busy", "deadline_passed", "access_denied", "host_key_mismatch", "not_enrolled", "fenced",
@@ -25,9 +20,9 @@ OPERATIONS = frozenset(
         "cancel", "units", "forget",
     }
 )  # fmt: skip
-CONDITIONS = frozenset({"Ready", "Reconciling", "Stalled", "Drifted"})
+CONDITIONS = frozenset({"Ready", "Reconciling", "Stalled", "Drifted", "Reachable", "SourceReady", "Healthy"})
 STATUSES = frozenset({"True", "False", "Unknown"})
-DRIFT = frozenset({"found", "reported", "healed", "ignored", "failed", "stopped", "cleared"})
+DRIFT = frozenset({"report", "heal", "ignore", "stop"})
 ALERTS = frozenset({"new", "ongoing", "resolved"})
 DELIVERIES = frozenset({"delivered", "retry", "given_up"})
 FORGES = frozenset({"github", "gitlab", "gitea", "forgejo", "generic"})

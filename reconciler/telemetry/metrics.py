@@ -76,9 +76,9 @@ class Metrics:
         """As `ssh_connected`, for a pool of nodes. The server is no label."""
         self.ssh_connected(seconds)
 
-    def failed(self, server: str, reason: str) -> None:
+    def failed(self, server: str, reason_word: str) -> None:
         """As `ssh_failed`, for a pool of nodes. The server is no label."""
-        self.ssh_failed(reason)
+        self.ssh_failed(reason_word)
 
     def answered(self, op: str, seconds: float) -> None:
         """As `node_answered`, for a pool of nodes."""
@@ -86,7 +86,7 @@ class Metrics:
 
     def provisioned(self, ok: bool) -> None:  # noqa: FBT001 - the only thing to say
         """A node was enrolled, or could not be."""
-        self._provisions.labels("success" if ok else "failed").inc()
+        self._provisions.labels("succeeded" if ok else "failed").inc()
 
     def suspended(self, counts: Mapping[str, int]) -> None:
         """Suspended resources by kind; a kind that is missing has none."""
@@ -105,12 +105,12 @@ class Metrics:
     def source(self, fleet: str, ok: bool, lag_seconds: float) -> None:  # noqa: FBT001 - reads well by name
         """A fleet's repository was asked: whether it answered, and the seconds since it last did."""
         fleet = self._fleets(fleet)
-        self._source_reads.labels(fleet, "success" if ok else "failed").inc()
+        self._source_reads.labels(fleet, "succeeded" if ok else "failed").inc()
         self._source_up.labels(fleet).set(ok)
         self._source_lag.labels(fleet).set(lag_seconds)
 
     def drift(self, kind: str, action: str) -> None:
-        """Drift of one resource was seen or dealt with (`labels.DRIFT`)."""
+        """Drift of one resource was seen, and this is done about it (`labels.DRIFT`)."""
         self._drift.labels(labels.word(kind, labels.KINDS), labels.word(action, labels.DRIFT)).inc()
 
     def avc(self, tclass: str, number: int = 1) -> None:
@@ -145,13 +145,13 @@ class Metrics:
 
     def _work(self) -> None:
         self._reconciles = self._counter("reconciles_total", "Reconciles that ended.", "kind", "result")
-        _begin(self._reconciles, labels.KINDS - {"Rollout", "Fleet"}, ("success", "failed"))
+        _begin(self._reconciles, labels.KINDS - {"Rollout", "Fleet"}, ("succeeded", "failed"))
         self._reconcile_seconds = self._histogram(
             "reconcile_duration_seconds", "How long reconciles of one resource took.", _LONG, "kind"
         )
         self._queue_depth = self._gauge("queue_depth", "Servers that wait for a worker.")
         self._queue_running = self._gauge("queue_running", "Servers that are worked on.")
-        self._drift = self._counter("drift_total", "Drift seen and dealt with.", "kind", "action")
+        self._drift = self._counter("drift_total", "Drift seen, by what is done about it.", "kind", "action")
         self._suspended = self._gauge("suspended_resources", "Resources that are suspended.", "kind")
         self._conditions = self._gauge(
             "conditions", "Resources by condition and its status.", "type", "status"
@@ -169,7 +169,7 @@ class Metrics:
             "node_answer_duration_seconds", "How long nodes took to answer a request.", _LONG, "op"
         )
         self._provisions = self._counter("provisions_total", "Nodes enrolled.", "result")
-        _begin(self._provisions, ("success", "failed"))
+        _begin(self._provisions, ("succeeded", "failed"))
         self._avc = self._counter("avc_denials_total", "SELinux denials that nodes told of.", "class")
 
     def _state(self) -> None:

@@ -8,6 +8,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler import errors
+from reconciler.loop.ports import Meter
+from reconciler.nodes.observing import Observer
 from reconciler.telemetry import labels
 from reconciler.telemetry.metrics import Metrics
 
@@ -27,7 +29,7 @@ def value(metrics: Metrics, name: str, **wanted: str) -> float:
 
 def busy(metrics: Metrics) -> None:
     """Call everything once."""
-    metrics.reconciled("Site", "success", 1.5)
+    metrics.reconciled("Site", "succeeded", 1.5)
     metrics.queue(3, 2)
     metrics.ssh_connected(0.2)
     metrics.ssh_failed("unreachable")
@@ -36,7 +38,7 @@ def busy(metrics: Metrics) -> None:
     metrics.suspended({"Site": 2})
     metrics.conditions({"Ready": {"True": 7, "False": 1}})
     metrics.source("main", True, 4.5)
-    metrics.drift("Site", "healed")
+    metrics.drift("Site", "heal")
     metrics.avc("file", 3)
     metrics.database(4096, 512)
     metrics.alerts({"ongoing": 1})
@@ -49,19 +51,19 @@ def busy(metrics: Metrics) -> None:
 def test_each_call_is_shown() -> None:
     metrics = Metrics("1.2.3")
     busy(metrics)
-    assert value(metrics, "reconciles_total", kind="Site", result="success") == 1
+    assert value(metrics, "reconciles_total", kind="Site", result="succeeded") == 1
     assert value(metrics, "reconcile_duration_seconds_sum", kind="Site") == 1.5
     assert (value(metrics, "queue_depth"), value(metrics, "queue_running")) == (3, 2)
     assert value(metrics, "ssh_connect_duration_seconds_count") == 1
     assert value(metrics, "ssh_connect_failures_total", reason="unreachable") == 1
     assert value(metrics, "node_answer_duration_seconds_count", op="check") == 1
-    assert value(metrics, "provisions_total", result="success") == 1
+    assert value(metrics, "provisions_total", result="succeeded") == 1
     assert value(metrics, "suspended_resources", kind="Site") == 2
     assert value(metrics, "conditions", type="Ready", status="True") == 7
     assert value(metrics, "source_up", fleet="main") == 1
     assert value(metrics, "source_lag_seconds", fleet="main") == 4.5
-    assert value(metrics, "source_reads_total", fleet="main", result="success") == 1
-    assert value(metrics, "drift_total", kind="Site", action="healed") == 1
+    assert value(metrics, "source_reads_total", fleet="main", result="succeeded") == 1
+    assert value(metrics, "drift_total", kind="Site", action="heal") == 1
     assert value(metrics, "avc_denials_total", **{"class": "file"}) == 3
     assert (value(metrics, "database_size_bytes"), value(metrics, "database_wal_bytes")) == (4096, 512)
     assert value(metrics, "alerts", state="ongoing") == 1
@@ -73,8 +75,10 @@ def test_each_call_is_shown() -> None:
     assert build["version"] == "1.2.3"
 
 
-def test_a_pool_may_observe_through_it() -> None:
+def test_a_pool_and_the_loop_may_tell_it() -> None:
     metrics = Metrics()
+    told: tuple[Observer, Meter] = (metrics, metrics)
+    assert told
     metrics.connected("web1", 0.3)
     metrics.failed("web1", "host_key_mismatch")
     metrics.answered("apply", 20.0)
@@ -151,7 +155,7 @@ def test_names_follow_the_recommendations() -> None:
 def test_two_sets_of_metrics_do_not_meet() -> None:
     first, second = Metrics(), Metrics()
     first.provisioned(ok=True)
-    assert value(second, "provisions_total", result="success") == 0
+    assert value(second, "provisions_total", result="succeeded") == 0
 
 
 @pytest.mark.parametrize(
