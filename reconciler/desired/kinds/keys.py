@@ -48,7 +48,7 @@ def _armored(value: str) -> str:
         _primary(_dearmored(value))
     except _Private:
         raise PydanticCustomError("private_key", "holds a private key") from None
-    return value.strip() + "\n"
+    return "\n".join(line.strip() for line in value.strip().split("\n")) + "\n"
 
 
 def _dearmored(value: str) -> bytes:
