@@ -75,10 +75,11 @@ def chosen(found: Waiting, codes: Collection[str]) -> tuple[str, ...]:
 
     ApprovalNeeded when no finding can be approved, UsageFault for a code that is none of the plan's.
     """
-    if found.final and not found.codes:
-        said = "; ".join(f"{f.code}: {f.message}" for f in found.final)
-        hint = found.final[0].hint or "change the manifests"
-        raise ApprovalNeeded(f"no approval lets this plan pass: {said}", found.final, hint=hint)
+    stopping = tuple(f for f in found.final if f.code in codes or not found.codes)
+    if stopping:
+        said = "; ".join(f"{f.code}: {f.message}" for f in stopping)
+        hint = stopping[0].hint or "change the manifests"
+        raise ApprovalNeeded(f"no approval lets this pass: {said}", stopping, hint=hint)
     for code in codes:
         if code not in {f.code for f in found.findings if f.blocking and f.approvable}:
             known = found.codes

@@ -1,0 +1,536 @@
+"""The operators' verbs: what is recorded, what is said, how it ends; with and without a daemon."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.app import asking
+from reconciler.cli.main import main
+from reconciler.desired.fleet import Key
+from reconciler.desired.kinds import Kind
+from reconciler.plan import serial
+from reconciler.plan.identity import identity
+from reconciler.plan.model import Action, Change, Finding, Plan, Risk
+from reconciler.store import Store, Tx, create_state, open_state
+from reconciler.store.queries import (
+    audit,
+    conditions,
+    deployments,
+    leases,
+    plans,
+    requests,
+    sources,
+    suspensions,
+)
+from reconciler.store.queries.requests import Request
+
+OLD, NEW = "ab" * 20, "9f" * 20
+LOSS = Finding("data-loss", "1 database would be dropped.", blocking=True, addresses=("Database/shop",))
+MASS = Finding("mass-deletion", "4 of 9 would be removed.", blocking=True, addresses=("Site/a", "Site/b"))
+PROTECTED = Finding(
+    "protected",
+    "1 protected resource would be removed.",
+    blocking=True,
+    addresses=("Site/a",),
+    hint="Set `protect: false`.",
+    approvable=False,
+)
+
+
+class Desk:
+    """An operator's desk: a state directory and the program."""
+
+    def __init__(self, state: Path, capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
+        self.state = state
+        self._capture = capture
+        self._patch = patch
+        create_state(state)
+        patch.setenv("RECONCILER_STATE", str(state))
+        patch.setenv("SUDO_USER", "ada")
+
+    def run(self, *words: str, code: int = 0) -> str:
+        """What the program prints, on both streams."""
+        self._patch.setattr("sys.argv", ["reconciler", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = self._capture.readouterr()
+        assert ended.value.code == code, said
+        assert "Traceback" not in said.err
+        return said.out + said.err
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        return json.loads(self.run(*words, "--output", "json", code=code))
+
+    def write(self, unit: Callable[[Tx], Any]) -> Any:
+        with open_state(self.state) as store:
+            return store.write(unit)
+
+    def read(self, unit: Callable[[Tx], Any]) -> Any:
+        with open_state(self.state) as store:
+            return store.read(unit)
+
+    def audited(self) -> list[tuple[str, str, str]]:
+        """Newest first; the chain must be sound."""
+        assert self.read(audit.verify) is None
+        return [(one.actor, one.action, one.subject) for one in self.read(audit.listed)]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A database that knows a fleet whose branch was rewritten, a site and its database."""
+    made = Desk(tmp_path / "state", capsys, monkeypatch)
+
+    def fill(tx: Tx) -> None:
+        look(tx, "main")
+        sources.set_head(tx, "main", OLD)
+        ready = conditions.State("True", "Succeeded", "applied")
+        for kind, name in (("Server", "web1"), ("Site", "shop"), ("Database", "shop")):
+            conditions.put(tx, kind, name, "Ready", ready)
+
+    made.write(fill)
+    return made
+
+
+def look(tx: Tx, fleet: str, state: Any = "rewritten", seen: str = NEW) -> None:
+    message = "" if state == "ok" else "branch main was rewritten"
+    sources.put(
+        tx,
+        fleet,
+        remote="ssh://git@git.example.test/infra.git",
+        branch="main",
+        state=state,
+        message=message,
+        seen=seen,
+    )
+
+
+@contextmanager
+def daemon(desk: Desk, answer: Callable[[Tx, Request], None] | None = None) -> Iterator[list[Request]]:
+    """A daemon as far as verbs see one: it holds the lease, hears nudges, and answers requests."""
+    heard: list[Request] = []
+    end = threading.Event()
+    with open_state(desk.state) as store, asking.listening(desk.state) as ear:
+        store.write(lambda tx: leases.acquire(tx, asking.LEASE, "test", timedelta(minutes=5)))
+        ear.settimeout(0.05)
+        thread = threading.Thread(target=_work, args=(store, ear, end, heard, answer))
+        thread.start()
+        try:
+            yield heard
+        finally:
+            end.set()
+            thread.join(30)
+            store.write(lambda tx: leases.release(tx, asking.LEASE, "test"))
+
+
+def _work(
+    store: Store,
+    ear: Any,
+    end: threading.Event,
+    heard: list[Request],
+    answer: Callable[[Tx, Request], None] | None,
+) -> None:
+    while not end.is_set():
+        try:
+            ear.recv(100)
+        except TimeoutError:
+            continue
+        for one in store.read(requests.waiting):
+            heard.append(one)
+            if answer is not None:
+                store.write(lambda tx, one=one: answer(tx, one))  # type: ignore[misc]
+
+
+def done(tx: Tx, one: Request) -> None:
+    requests.answer(tx, one.id, "done", f"{one.verb} of {one.subject}")
+
+
+def change(kind: Kind, name: str, action: Action, *risks: Risk) -> Change:
+    return Change(Key(kind, name), action, "removed", "its manifest is gone", server="web1", risks=risks)
+
+
+def waiting_plan(desk: Desk, *findings: Finding, commit: str = NEW, status: Any = "waiting") -> str:
+    plan = Plan(
+        OLD,
+        commit,
+        4,
+        "01HZXLINEAGE",
+        "reconciler test",
+        "2026-01-31T12:00:00Z",
+        changes=(
+            change(Kind.DATABASE, "shop", Action.DELETE, Risk.DATA_LOSS),
+            change(Kind.SITE, "a", Action.FORGET),
+            change(Kind.SITE, "b", Action.UPDATE),
+        ),
+        findings=findings,
+        author_name="Grace",
+    )
+    value = serial.plan_to_json(plan)
+    new = plans.NewPlan(
+        fleet="main",
+        identity=identity(plan),
+        commit=commit,
+        tree="",
+        base_commit=OLD,
+        serial=4,
+        lineage=plan.lineage,
+        engine=plan.engine,
+        document=value,
+        summary={"delete": 1, "forget": 1, "update": 1},
+        findings=value["findings"],  # type: ignore[arg-type]
+    )
+    stored: str = desk.write(lambda tx: plans.put(tx, new, status=status)).id
+    return stored
+
+
+# -- suspend and resume
+
+
+def test_a_suspension_is_recorded_with_reason_owner_and_end(desk: Desk) -> None:
+    said = desk.run("suspend", "Site/shop", "--reason", "migrating\nby hand", "--for", "1h30m")
+    assert "Site/shop is suspended until " in said
+    assert "reconciler resume Site/shop" in said
+    (one,) = desk.read(suspensions.listed)
+    assert (one.kind, one.name, one.reason, one.owner) == ("Site", "shop", "migrating by hand", "ada")
+    assert timedelta(minutes=89) < one.expires_at - datetime.now(UTC) <= timedelta(minutes=90)
+    assert desk.audited() == [("ada", "suspend", "Site/shop")]
+    listed = desk.run("suspend")
+    for word in ("Site/shop", "ada", "(in 1h", "migrating by hand"):
+        assert word in listed
+    (value,) = desk.json("suspend")
+    assert value.keys() == {"resource", "reason", "by", "since", "until"}
+    assert (value["resource"], value["by"]) == ("Site/shop", "ada")
+
+
+def test_a_suspension_without_an_end_stays_until_it_is_resumed(desk: Desk) -> None:
+    assert "until it is resumed" in desk.run("suspend", "--fleet", "main", "--reason", "freeze")
+    assert desk.json("suspend")[0] | {"since": ""} == {
+        "resource": "Fleet/main", "reason": "freeze", "by": "ada", "since": "", "until": None,
+    }  # fmt: skip
+    assert "Fleet/main is resumed." in desk.run("resume", "--fleet", "main")
+    assert desk.read(suspensions.listed) == []
+    assert desk.audited() == [("ada", "resume", "Fleet/main"), ("ada", "suspend", "Fleet/main")]
+
+
+def test_what_is_misspelt_is_not_suspended(desk: Desk) -> None:
+    assert "did you mean 'Site/shop'?" in desk.run("suspend", "Site/shpo", "--reason", "x", code=1)
+    assert "did you mean 'Server'?" in desk.run("suspend", "Servr/web1", "--reason", "x", code=1)
+    assert "such as Site/shop" in desk.run("suspend", "shop", "--reason", "x", code=1)
+    assert "is no name" in desk.run("suspend", "Site/../x", "--reason", "x", code=1)
+    assert "did you mean 'Fleet/main'?" in desk.run("suspend", "--fleet", "mian", "--reason", "x", code=1)
+    assert "did you mean 'Site/shop'?" in desk.run("resume", "Site/shpo", code=1)
+    assert desk.read(suspensions.listed) == []
+    assert desk.audited() == []
+
+
+def test_what_is_only_about_to_be_declared_can_be_suspended_ahead(desk: Desk) -> None:
+    assert "--ahead" in desk.run("suspend", "User/zoe", "--reason", "x", code=1)
+    desk.run("suspend", "User/zoe", "--reason", "x", "--ahead")
+    assert desk.json("suspend")[0]["resource"] == "User/zoe"
+    assert "User/zoe is resumed." in desk.run("resume", "User/zoe")
+
+
+def test_wrong_words_of_a_suspension_are_told(desk: Desk) -> None:
+    on = ("suspend", "Site/shop", "--reason", "x")
+    assert "--reason is missing" in desk.run("suspend", "Site/shop", code=2)
+    assert "the reason is empty" in desk.run("suspend", "Site/shop", "--reason", " ", code=1)
+    assert "must be a duration" in desk.run(*on, "--for", "2 hours", code=1)
+    assert "is over already" in desk.run(*on, "--until", "2020-01-01", code=1)
+    assert "is no time" in desk.run(*on, "--until", "tomorrow", code=1)
+    assert "not both" in desk.run(*on, "--until", "18:00", "--for", "1h", code=2)
+    assert "not both" in desk.run(*on, "--fleet", "main", code=2)
+    assert "name what to suspend" in desk.run("suspend", "--reason", "x", code=2)
+    assert "name what to resume" in desk.run("resume", code=2)
+    assert desk.read(suspensions.listed) == []
+
+
+def test_resuming_what_is_not_suspended_changes_nothing(desk: Desk) -> None:
+    assert "is not suspended by an operator" in desk.run("resume", "Site/shop")
+    assert desk.audited() == []
+
+
+# -- with and without a daemon
+
+
+def test_without_a_daemon_that_is_said(desk: Desk) -> None:
+    assert "Recorded; no daemon is running." in desk.run("suspend", "Site/shop", "--reason", "x")
+    with daemon(desk) as _:
+        assert "no daemon" not in desk.run("resume", "Site/shop")
+
+
+def test_requests_reach_the_daemon_at_once(desk: Desk) -> None:
+    with daemon(desk, done) as heard:
+        desk.run("reconcile", "Server/web1", "Site/shop", "Server/web1", "--wait", "--timeout", "30s")
+    assert [(one.verb, one.subject, one.actor) for one in heard] == [
+        ("reconcile", "Server/web1", "ada"),
+        ("reconcile", "Site/shop", "ada"),
+    ]
+    assert [entry[1:] for entry in desk.audited()] == [
+        ("reconcile", "Site/shop"),
+        ("reconcile", "Server/web1"),
+    ]
+
+
+def test_reconciling_tells_how_it_went(desk: Desk) -> None:
+    def fail(tx: Tx, one: Request) -> None:
+        conditions.put(
+            tx, "Site", "shop", "Stalled", conditions.State("True", "NeedsAttention", "nginx -t failed")
+        )
+        done(tx, one)
+
+    with daemon(desk, done):
+        assert "Site/shop is ready: applied" in desk.run(
+            "reconcile", "Site/shop", "--wait", "--timeout", "30s"
+        )
+    with daemon(desk, fail):
+        said = desk.run("reconcile", "Site/shop", "--wait", "--timeout", "30s", code=1)
+    assert "Site/shop is not ready: nginx -t failed" in said
+
+
+def test_a_refusal_and_a_silence_are_told_apart(desk: Desk) -> None:
+    with daemon(desk, lambda tx, one: requests.answer(tx, one.id, "refused", "it is suspended")):
+        assert "refused: it is suspended" in desk.run(
+            "reconcile", "Site/shop", "--wait", "--timeout", "30s", code=1
+        )
+    with daemon(desk):
+        assert "not done within 200ms" in desk.run(
+            "reconcile", "Site/shop", "--wait", "--timeout", "200ms", code=7
+        )
+
+
+def test_reconciling_without_a_daemon_is_recorded_and_not_waited_for(desk: Desk) -> None:
+    assert "no daemon is running" in desk.run("reconcile", "--all")
+    (one,) = desk.read(requests.waiting)
+    assert (one.verb, one.subject, one.args) == ("reconcile", "Fleet/main", {})
+    assert "no daemon is running" in desk.run("reconcile", "--all", "--wait", code=1)
+
+
+def test_a_closed_window_is_passed_over_only_with_a_reason_and_on_record(desk: Desk) -> None:
+    assert "--now needs --reason" in desk.run("reconcile", "Site/shop", "--now", code=2)
+    assert "--reason goes with --now" in desk.run("reconcile", "Site/shop", "--reason", "x", code=2)
+    assert "nothing was recorded" in desk.run("reconcile", "Site/shop", "--now", "--reason", "x", code=1)
+    assert desk.read(requests.waiting) == []
+    with daemon(desk, done) as heard:
+        desk.run("reconcile", "Site/shop", "--now", "--reason", "zero day", "--wait", "--timeout", "30s")
+    assert heard[0].args == {"override_window": True, "reason": "zero day"}
+    assert desk.read(audit.listed)[0].detail == {"override_window": True, "reason": "zero day"}
+
+
+def test_what_to_reconcile_must_be_said(desk: Desk) -> None:
+    assert "or --all" in desk.run("reconcile", code=2)
+    assert "or --all" in desk.run("reconcile", "Site/shop", "--all", code=2)
+    assert "did you mean 'Site/shop'?" in desk.run("reconcile", "Site/shpo", code=1)
+    assert "--timeout must be a duration" in desk.run("reconcile", "--all", "--timeout", "soon", code=2)
+
+
+# -- cancel
+
+
+def begun(desk: Desk) -> str:
+    new = deployments.NewDeployment("Site", "shop", "push", commit_hash=NEW)
+    started: str = desk.write(lambda tx: deployments.start(tx, deployments.create(tx, new).id)).id
+    return started
+
+
+def test_a_cancellation_is_asked_for_and_its_answer_told(desk: Desk) -> None:
+    deployment = begun(desk)
+    assert deployment in desk.run("cancel")
+    with daemon(desk, done) as heard:
+        assert f"cancel of {deployment}" in desk.run("cancel", deployment[:20].lower())
+        assert "cancel of Site/shop" in desk.run("cancel", "Site/shop")
+    assert [one.subject for one in heard] == [deployment, "Site/shop"]
+    assert desk.audited()[-1] == ("ada", "cancel", deployment)
+
+
+def test_a_cancellation_that_is_refused_fails(desk: Desk) -> None:
+    with daemon(desk, lambda tx, one: requests.answer(tx, one.id, "refused", "nothing runs there")):
+        assert "nothing runs there" in desk.run("cancel", "Site/shop", code=1)
+
+
+def test_a_daemon_that_does_not_answer_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "ANSWER_WITHIN", 0.2)
+    with daemon(desk):
+        assert "has not answered within" in desk.run("cancel", "Site/shop", code=7)
+
+
+def test_a_cancellation_never_waits_for_the_next_daemon(desk: Desk) -> None:
+    assert "nothing was recorded" in desk.run("cancel", "Site/shop", code=1)
+    assert desk.read(requests.waiting) == []
+    assert desk.audited() == []
+
+
+def test_what_has_ended_or_is_unknown_cannot_be_cancelled(desk: Desk) -> None:
+    deployment = begun(desk)
+    desk.write(lambda tx: deployments.finish(tx, deployment, "success"))
+    assert "Nothing is under way." in desk.run("cancel")
+    with daemon(desk, done) as heard:
+        assert "ended at " in desk.run("cancel", deployment, code=1)
+        assert "there is no deployment" in desk.run("cancel", "01ABC", code=1)
+        assert "did you mean 'Site/shop'?" in desk.run("cancel", "Site/shpo", code=1)
+    assert heard == []
+
+
+# -- approve
+
+
+def test_plans_that_wait_are_listed_with_what_they_would_destroy(desk: Desk) -> None:
+    assert "No plan waits" in desk.run("approve")
+    plan = waiting_plan(desk, LOSS, MASS)
+    said = desk.run("approve")
+    for word in (plan, "data-loss, mass-deletion", "Database/shop", f"reconciler approve {plan}"):
+        assert word in said
+    (value,) = desk.json("approve")
+    assert value["destroys"] == ["Database/shop"]
+    assert value["forgets"] == ["Site/a"]
+    assert value["waitsFor"] == ["data-loss", "mass-deletion"]
+
+
+def test_a_plan_is_shown_before_it_is_approved(desk: Desk) -> None:
+    plan = waiting_plan(desk, LOSS, MASS)
+    said = desk.run("approve", plan, "--yes")
+    for word in (
+        "commit 9f9f9f9f9f9f by Grace",
+        "1 to delete",
+        "Would be destroyed",
+        "Database/shop on web1 (data-loss)",
+    ):
+        assert word in said
+    assert "Would no longer be managed:\n  - Site/a" in said
+    assert "Approved by ada: data-loss, mass-deletion." in said
+    stored = desk.read(lambda tx: plans.find(tx, plan))
+    assert (stored.status, stored.approved, stored.approved_by) == (
+        "approved", ["data-loss", "mass-deletion"], "ada",
+    )  # fmt: skip
+    (entry,) = desk.read(audit.listed)
+    assert (entry.action, entry.subject, entry.detail["codes"]) == (
+        "approve", f"Plan/{plan}", ["data-loss", "mass-deletion"],
+    )  # fmt: skip
+    assert "No plan waits" in desk.run("approve")
+
+
+def test_one_finding_can_be_approved_by_its_code(desk: Desk) -> None:
+    plan = waiting_plan(desk, LOSS, MASS)
+    assert "did you mean 'data-loss'?" in desk.run("approve", plan, "--code", "dataloss", "--yes", code=1)
+    assert "still waits for mass-deletion" in desk.run("approve", plan, "--code", "data-loss", "--yes")
+    assert desk.json("approve")[0]["waitsFor"] == ["mass-deletion"]
+    desk.run("approve", plan, "--yes")
+    assert desk.json("approve") == []
+
+
+def test_a_plan_is_found_by_the_beginning_of_its_identity(desk: Desk) -> None:
+    plan = waiting_plan(desk, LOSS)
+    stored = desk.read(lambda tx: plans.find(tx, plan))
+    desk.run("approve", stored.identity[:12], "--yes")
+    assert desk.read(lambda tx: plans.find(tx, plan)).approved == ["data-loss"]
+
+
+def test_nobody_to_ask_is_said(desk: Desk) -> None:
+    plan = waiting_plan(desk, LOSS)
+    assert "give --yes" in desk.run("approve", plan, code=2)
+    assert desk.json("approve", plan)["status"] == "waiting"
+    assert desk.audited() == []
+
+
+def test_a_question_takes_only_yes_for_yes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = waiting_plan(desk, LOSS)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.prompt", lambda *_, **__: "y")
+    assert "nothing was changed" in desk.run("approve", plan, code=6)
+    assert desk.audited() == []
+    monkeypatch.setattr("click.prompt", lambda *_, **__: "yes")
+    assert "Approved by ada" in desk.run("approve", plan)
+
+
+def test_what_no_approval_lets_pass_is_refused(desk: Desk) -> None:
+    plan = waiting_plan(desk, PROTECTED)
+    said = desk.run("approve", plan, "--yes", code=3)
+    assert "no approval lets this pass: protected" in said
+    assert "protect: false" in said
+    both = waiting_plan(desk, PROTECTED, LOSS, commit=OLD)
+    assert "no approval lets this pass" in desk.run("approve", both, "--code", "protected", "--yes", code=3)
+    assert "No approval lets this pass" in desk.run("approve", both, "--yes")
+    assert desk.read(lambda tx: plans.find(tx, both)).approved == ["data-loss"]
+
+
+def test_a_plan_that_is_past_is_not_approved(desk: Desk) -> None:
+    old = waiting_plan(desk, LOSS, status="superseded")
+    newer = waiting_plan(desk, LOSS, MASS, commit=OLD)
+    said = desk.run("approve", old, "--yes", code=1)
+    assert "was superseded by a newer one" in said
+    assert f"plan {newer} of the same fleet waits" in said
+    assert "there is no plan" in desk.run("approve", "01ABC", "--yes", code=1)
+    assert desk.audited() == []
+
+
+# -- source
+
+
+def test_sources_are_listed_with_what_was_seen_and_what_is_followed(desk: Desk) -> None:
+    said = desk.run("source", code=1)
+    for word in ("main", "ssh://git@git.example.test/infra.git", NEW[:12], OLD[:12], "rewritten", "s ago"):
+        assert word in said
+    (value,) = desk.json("source", code=1)
+    assert (value["seen"], value["accepted"], value["state"]) == (NEW, OLD, "rewritten")
+    desk.write(lambda tx: look(tx, "main", "ok", OLD))
+    desk.run("source")
+
+
+def test_a_login_in_a_remote_is_not_shown(desk: Desk) -> None:
+    desk.write(
+        lambda tx: sources.put(
+            tx, "main", remote="https://bot:canary@git.example.test/x", branch="main", state="ok", message=""
+        )
+    )
+    assert "canary" not in desk.run("source") + str(desk.json("source"))
+
+
+def test_a_rewritten_branch_is_accepted_by_its_commit(desk: Desk) -> None:
+    said = desk.run("source", "accept", NEW[:12].upper())
+    assert f"Fleet main follows {NEW[:12]} instead of {OLD[:12]}; accepted by ada." in said
+    assert desk.read(lambda tx: sources.get(tx, "main")).accept_commit == NEW
+    (entry,) = desk.read(audit.listed)
+    assert (entry.actor, entry.action, entry.detail) == ("ada", "accept", {"commit": NEW, "instead_of": OLD})
+
+
+def test_only_what_the_branch_shows_can_be_accepted(desk: Desk) -> None:
+    for wrong in ("main", "9f9f9", "HEAD~1", "zz" * 20, "-x"):
+        assert "is no commit id" in desk.run("source", "accept", "--", wrong, code=1)
+    assert f"shows {NEW[:12]}, not {OLD}" in desk.run("source", "accept", OLD, code=1)
+    desk.write(lambda tx: look(tx, "main", "ok", OLD))
+    assert "is accepted already" in desk.run("source", "accept", OLD, code=1)
+    desk.write(lambda tx: look(tx, "main", "unsigned", NEW))
+    assert "signature policy" in desk.run("source", "accept", NEW, code=1)
+    assert desk.read(lambda tx: sources.get(tx, "main")).accept_commit is None
+    assert desk.audited() == []
+
+
+def test_of_several_fleets_one_must_be_named(desk: Desk) -> None:
+    desk.write(lambda tx: look(tx, "lab"))
+    assert "give --fleet-name: lab, main" in desk.run("source", "accept", NEW, code=1)
+    assert "did you mean 'main'?" in desk.run("source", "accept", NEW, "--fleet-name", "mian", code=1)
+    assert "Fleet lab follows" in desk.run("source", "accept", NEW, "--fleet-name", "lab")
+    assert desk.read(lambda tx: sources.get(tx, "main")).accept_commit is None
+
+
+# -- a state that nobody has used
+
+
+def test_a_new_state_has_nothing_to_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path / "new", capsys, monkeypatch)
+    assert "No fleet was looked at yet" in desk.run("source")
+    assert "Nothing is suspended" in desk.run("suspend")
+    assert "No plan waits" in desk.run("approve")
+    assert "Nothing is under way" in desk.run("cancel")
+    assert "no fleet is known yet" in desk.run("reconcile", "--all", code=1)
+    assert "no fleet was looked at yet" in desk.run("source", "accept", NEW, code=1)
+    for words in (("source",), ("suspend",), ("approve",)):
+        assert desk.json(*words) == []
