@@ -20,7 +20,7 @@ from reconciler.kit.canonical import Json
 from reconciler.kit.clock import utc_now
 from reconciler.kit.text import did_you_mean
 from reconciler.nodes.pool import Pool
-from reconciler.plan.ignore import Judged, judge
+from reconciler.plan.ignore import Judged
 from reconciler.plan.model import DriftItem
 from reconciler.plan.render.rules import rules_as_yaml
 from reconciler.record import inventory
@@ -47,8 +47,7 @@ def look(store: Store, servers: Collection[str] | None) -> Looked:
         recorded = await store.aread(inventory.recorded)
         async with Pool() as pool:
             seen = await Observer(store, pool, Silent()).observe(recorded, servers)
-        await store.awrite(lambda tx: note_observation(tx, recorded, seen))
-        return Looked(seen, judge(seen.drift, recorded, utc_now().date()))
+        return Looked(seen, await store.awrite(lambda tx: note_observation(tx, recorded, seen)))
 
     return asyncio.run(ask())
 

@@ -84,6 +84,11 @@ class Place:
         self.apply()
         assert self.node.applied == applies
 
+    def condition(self, address: str, kind: str) -> str:
+        """The status of a condition; empty when there is none."""
+        (row,) = json.loads(self.run("status", address, "--output", "json").stdout)
+        return next((c["status"] for c in row["conditions"] if c["type"] == kind), "")
+
     def drift(self, *words: str) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = json.loads(self.run("drift", "--output", "json", *words).stdout)
         return found

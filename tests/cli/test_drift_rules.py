@@ -47,6 +47,7 @@ def test_drift_that_a_manifest_leaves_alone_is_one_line_and_no_drift(place: Plac
         f"Site/shop on web1: {CONF} differs (mode), ignored until 2999-12-31: Theirs\n"
         "No drift: 1 node asked, 1 ignored.\n"
     )
+    assert place.condition("Site/shop", "Drifted") in ("", "False")
     place.node.things[CONF] |= {"owner": "nobody"}
     assert place.run("drift", "--detailed-exitcode", code=2).stdout == (
         f"Site/shop on web1: {CONF} differs\n"
@@ -54,6 +55,7 @@ def test_drift_that_a_manifest_leaves_alone_is_one_line_and_no_drift(place: Plac
         f"Site/shop on web1: {CONF} differs (mode), ignored until 2999-12-31: Theirs\n"
         "\n1 difference; 1 node asked, 1 ignored. To put back what was applied: reconciler apply\n"
     )
+    assert place.condition("Site/shop", "Drifted") == "True"
     seen = place.drift()
     assert [(i["step"], [c["field"] for c in i["changes"]]) for i in seen["drift"]] == [(CONF, ["owner"])]
     assert [(i["step"], i["until"], i["reason"]) for i in seen["ignored"]] == [(CONF, "2999-12-31", "Theirs")]
