@@ -157,6 +157,17 @@ def unknown(view: View, addresses: Iterable[Address]) -> dict[Address, str]:
     return {address: did_you_mean("/".join(address), known) for address in missing}
 
 
+def troubles(view: View) -> list[str]:
+    """What holds whole fleets up, a sentence each: it may be why a resource does not come to its condition."""
+    bad = (("SourceReady", "False"), ("Stalled", "True"))
+    return [
+        f"Fleet/{name}: {kind}={status} ({mine[kind].reason}: {mine[kind].message})"
+        for (of, name), mine in sorted(view.conditions.items(), key=lambda item: item[0])
+        for kind, status in bad
+        if of == "Fleet" and kind in mine and mine[kind].status == status
+    ]
+
+
 def _holds(view: View, address: Address, found: Condition | None, wanted: Want) -> bool:
     if found is None or found.status != wanted.status:
         return False

@@ -130,6 +130,10 @@ class _Waiting:
             click.echo(str(one), err=True)
         if len(waiting) > _LISTED:
             click.echo(f"… and {len(waiting) - _LISTED} more", err=True)
+        told = {str(one) for one in waiting}
+        for trouble in awaiting.troubles(view):
+            if trouble not in told:
+                click.echo(trouble, err=True)
         what = count(len(waiting), "resource") if waiting else "nothing is recorded, so no resource"
         click.echo(f"Error: the time is over: {what} did not come to it", err=True)
         for hint in filter(None, awaiting.unknown(view, [one.address for one in waiting]).values()):

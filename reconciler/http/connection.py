@@ -70,6 +70,9 @@ class Connection(H11Protocol):
         else:
             self.transport.close()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Says nothing: uvicorn would tell us, at each such request of a stranger, to install a library."""
+
     def _expect(self, within: float | None) -> None:
         if self._watch is not None:
             self._watch.cancel()

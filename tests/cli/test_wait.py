@@ -138,6 +138,13 @@ def test_a_quarantined_revision_ends_the_wait(state: Recorded) -> None:
     assert f"revision {NEW[:7]} is quarantined" in told.err
 
 
+def test_a_time_out_tells_what_holds_the_fleet_up(state: Recorded) -> None:
+    state.put("Fleet/main", "SourceReady", "False", reason="Rewritten", message="the branch was rewritten")
+    told = state.run("wait", "Site/shop", "--revision", NEW, *SOON)
+    assert told.code == 7
+    assert "Fleet/main: SourceReady=False (Rewritten: the branch was rewritten)\n" in told.err
+
+
 def test_a_whole_fleet_can_be_awaited(state: Recorded) -> None:
     state.put("Fleet/main", "Ready", "True", revision=OLD)
     assert state.run("wait", "fleet/main", "--revision", OLD).code == 0

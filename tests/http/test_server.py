@@ -337,6 +337,16 @@ async def test_what_is_not_http_is_told_so_in_json() -> None:
         assert answer.startswith(b"HTTP/1.1 400")
 
 
+async def test_strangers_cannot_make_us_log_that_a_library_is_missing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n"
+    async with serving() as (_, address):
+        assert (await spoken(address, head)).startswith(b"HTTP/1.1 200")
+    assert "pip install" not in caplog.text
+    assert "upgrade" not in caplog.text
+
+
 @pytest.mark.parametrize("chunked", [True, False])
 async def test_a_sender_of_too_much_reads_the_answer(chunked: bool) -> None:
     daemon = StandIn()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -150,6 +151,15 @@ def test_names_follow_the_recommendations() -> None:
         assert not name.endswith("_created")
     helped = set(re.findall(r"^# HELP (\S+) \S", text, re.MULTILINE))
     assert helped == set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+
+
+def test_every_metric_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/observability.md").read_text()
+    documented = set(re.findall(r"`([a-z_]+)`", page))
+    names = re.findall(r"^# TYPE reconciler_(\S+)", Metrics().render()[0].decode(), re.MULTILINE)
+    assert set(names) <= documented
+    for words in (labels.RESULTS, labels.DRIFT, labels.HOOKS, labels.DELIVERIES):
+        assert all(word in page for word in words), words
 
 
 def test_two_sets_of_metrics_do_not_meet() -> None:
