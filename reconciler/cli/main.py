@@ -17,6 +17,7 @@ _VERBS = {
     "explain": "Say what a field of a manifest means.",
     "plan": "Show what an apply would do.",
     "apply": "Converge the fleet to the newest commit, or to a saved plan.",
+    "serve": "Follow the fleet's repository and keep its nodes converged.",
     "drift": "Compare the nodes with what was applied.",
     "status": "Show every resource and its conditions.",
     "deployments": "List deployments, or show one.",

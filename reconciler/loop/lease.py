@@ -36,8 +36,15 @@ class DaemonLease:
         self.owner = owner
         self.held = False
 
-    async def acquire(self, waiting: Callable[[str], Awaitable[None] | None]) -> None:
-        """Take the lease, however long another daemon holds it; `waiting` is told its owner, once for each."""
+    async def acquire(
+        self,
+        waiting: Callable[[str], Awaitable[None] | None],
+        dead: Callable[[str], bool] = lambda owner: False,
+    ) -> None:
+        """Take the lease, however long another daemon holds it; `waiting` is told its owner, once for each.
+
+        `dead` says of an owner that its process is surely gone: its lease need not run out first.
+        """
         told = ""
         while True:
             try:
@@ -49,6 +56,9 @@ class DaemonLease:
                 self._store.guard(self.check)
                 return
             holder = await self._store.aread(lambda tx: leases.get(tx, NAME))
+            if holder is not None and dead(holder.owner):
+                await self._release(holder.owner)
+                continue
             if holder is not None and holder.owner != told:
                 told = holder.owner
                 said = waiting(told)
@@ -85,7 +95,10 @@ class DaemonLease:
         """Give the lease back, so that the next daemon need not wait for it to run out."""
         if self.held:
             self.held = False
-            await self._store.alease(lambda tx: leases.release(tx, NAME, self.owner))
+            await self._release(self.owner)
+
+    async def _release(self, owner: str) -> None:
+        await self._store.alease(lambda tx: leases.release(tx, NAME, owner))
 
     def check(self, tx: Tx) -> None:
         """LeaseLost unless the lease is this daemon's, in this transaction.

@@ -27,9 +27,9 @@ from reconciler.store import Store, Tx
 from reconciler.store.queries import events
 
 
-@dataclass(frozen=True)
+@dataclass
 class Means:
-    """The store, the nodes, and how far to go: handed in by the composition."""
+    """The store, the nodes, and how far to go: handed in by the composition, which replaces `settings` at a reload."""
 
     store: Store
     pool: Pool

@@ -119,3 +119,12 @@ def repaired(tx: Tx, key: Key) -> None:
     if after.until is not None and before.until is None:
         message = f"it drifts again and again; repairs pause until {after.until:%Y-%m-%d %H:%M} UTC"
         events.add(tx, key.kind.value, key.name, reason="BreakerOpen", message=message, type="Warning")
+
+
+def open_breakers(tx: Tx) -> list[tuple[str, str, datetime]]:
+    """The objects whose repairs pause now, as kind, name and until when."""
+    return [
+        (one.kind, one.name, one.breaker_until)
+        for one in loop_state.listed(tx)
+        if one.breaker_until is not None and one.breaker_until > tx.now
+    ]

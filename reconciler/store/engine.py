@@ -153,6 +153,15 @@ class Store:
         """As `read`, on a reader thread. When cancelled, it ends there and its result is dropped."""
         return await asyncio.wrap_future(self._readers.submit(lambda: self.read(unit)))
 
+    async def checkpoint(self) -> None:
+        """Moves what the write-ahead log holds into the database and empties the log, as far as no reader is in the way."""
+        await asyncio.wrap_future(self._writer.submit(self._checkpoint))
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the database file and of its write-ahead log."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        return self.path.stat().st_size, log.stat().st_size if log.exists() else 0
+
     def close(self, seconds: float = 10.0) -> None:
         """Finishes the writes that were handed over and closes. It returns after `seconds` and a little at the latest.
 
@@ -191,6 +200,11 @@ class Store:
         if self._point is not None:
             self._point(f"after {name}")
         return result
+
+    def _checkpoint(self) -> None:
+        raw = self._connection.connection.driver_connection
+        if raw is not None:
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _interrupt(self) -> None:
         with contextlib.suppress(Exception):

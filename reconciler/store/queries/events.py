@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+import sqlalchemy as sa
+
 from reconciler.store import rows
 from reconciler.store.ledger import events
 from reconciler.store.transaction import Tx
@@ -62,3 +64,8 @@ def listed(
     return rows.every(
         tx, rows.select(events, Event).where(*where).order_by(events.c.id.desc()).limit(limit), Event
     )
+
+
+def prune(tx: Tx, before: datetime) -> int:
+    """Removes those from before this time; how many went."""
+    return tx.connection.execute(sa.delete(events).where(events.c.at < before)).rowcount

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
+
 from reconciler.store import rows
 from reconciler.store.tables import server_logs
 from reconciler.store.transaction import Tx
@@ -48,3 +50,8 @@ def listed(
     if level is not None:
         statement = statement.where(server_logs.c.level == level)
     return rows.every(tx, statement, ServerLog)
+
+
+def prune(tx: Tx, before: datetime) -> int:
+    """Removes those from before this time; how many went."""
+    return tx.connection.execute(sa.delete(server_logs).where(server_logs.c.created_at < before)).rowcount

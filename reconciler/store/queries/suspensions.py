@@ -48,6 +48,14 @@ def expire(tx: Tx) -> list[Suspension]:
     return over
 
 
+def any_expired(tx: Tx) -> bool:
+    """Whether `expire` would take anything back."""
+    return (
+        tx.connection.execute(sa.select(table.c.id).where(table.c.expires_at <= tx.now).limit(1)).first()
+        is not None
+    )
+
+
 def listed(tx: Tx) -> list[Suspension]:
     """Those that hold now, by kind and name."""
     holds = sa.or_(table.c.expires_at.is_(None), table.c.expires_at > tx.now)

@@ -1,0 +1,428 @@
+"""The daemon: takes the lease, follows every fleet's source, works the queue, and ends in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from reconciler.app import alerting, nudges
+from reconciler.app.config import Config
+from reconciler.app.narrating import LogProgress
+from reconciler.app.planning import ENGINE
+from reconciler.app.system import Supervisor
+from reconciler.converge import access
+from reconciler.converge.executor import Executor, Limits
+from reconciler.converge.observer import Observer
+from reconciler.converge.settle import settle
+from reconciler.desired import mirror, signers
+from reconciler.errors import LeaseLost, ReconcilerError, StoreBusy, StoreFault
+from reconciler.kit import ids
+from reconciler.kit.clock import Clock, utc_now
+from reconciler.loop import memory
+from reconciler.loop.backoff import jittered
+from reconciler.loop.dispatch import Dispatch
+from reconciler.loop.fleet import FleetLoop
+from reconciler.loop.lease import DaemonLease, Timing
+from reconciler.loop.look import Means
+from reconciler.loop.operators import Operators
+from reconciler.loop.queue import WorkQueue
+from reconciler.loop.settings import FleetSpec, LoopLimits, LoopSettings
+from reconciler.loop.source import GitSource, Source
+from reconciler.loop.worker import Worker, drift_every
+from reconciler.nodes.pool import Pool
+from reconciler.notify.notifier import Notifier
+from reconciler.record import inventory
+from reconciler.secrets.redact import Redactor
+from reconciler.store import Store
+from reconciler.store.words import TriggeredVia
+from reconciler.telemetry import logs
+from reconciler.telemetry.metrics import Metrics
+
+log = logs.get("reconciler.app")
+
+TICK = 1.0
+"""Seconds between two looks for what operators recorded; a nudge makes it at once."""
+_OBSERVE = 15.0
+_SCHEDULE = 10.0
+_TIDY = 3600.0
+
+
+@dataclass
+class Parts:
+    """What tests replace: the nodes, the sources, the time, and what is told at the points of every write."""
+
+    pool: Callable[[Metrics], Pool] = lambda meter: Pool(observer=meter)
+    source: Callable[[FleetSpec, Store], Source] | None = None
+    clock: Clock = utc_now
+    lease: Timing = field(default_factory=Timing)
+    owner: str = ""
+    supervisor: Supervisor = field(default_factory=Supervisor)
+    redact: Redactor = field(default_factory=Redactor)
+    reload: Callable[[Config], Config] = lambda config: config
+    serve: Callable[[Daemon], Coroutine[Any, Any, None]] | None = None
+
+
+class Daemon:
+    """One daemon on one database. `run` it once."""
+
+    def __init__(self, state: Path, store: Store, config: Config, parts: Parts | None = None) -> None:
+        self.state = state
+        self.store = store
+        self.config = config
+        self.parts = parts or Parts()
+        self.meter = Metrics()
+        self.fleets: dict[str, FleetLoop] = {}
+        self.beat = 0.0
+        self.settled = False
+        self._stop = asyncio.Event()
+        self._at_once = False
+        self._nudge = asyncio.Event()
+        self._observed = asyncio.Event()
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._causes: dict[str, TriggeredVia] = {}
+        self._sources: dict[str, list[asyncio.Task[None]]] = {}
+        owner = self.parts.owner or f"{socket.gethostname()}:{os.getpid()}:{ids.new()}"
+        self.lease = DaemonLease(store, owner, self.parts.lease)
+
+    # -- from outside
+
+    def stop(self, why: str) -> None:
+        """End in good order: running work has a few seconds, what takes longer is parked on its node."""
+        log.info("stopping", why=why)
+        self._stop.set()
+
+    def stop_at_once(self, why: str) -> None:
+        """End without waiting for anything; the next start finds out what became of it."""
+        log.warning("stopping at once", why=why)
+        self._at_once = True
+        self._stop.set()
+
+    def nudge(self) -> None:
+        """Look for what operators and repositories have to say."""
+        self._nudge.set()
+        for name in self._wakes:
+            self.look(name, "push")
+
+    def look(self, fleet: str, cause: TriggeredVia) -> None:
+        """Look at a fleet's source, soon."""
+        if fleet in self._wakes:
+            self._causes.setdefault(fleet, cause)
+            self._wakes[fleet].set()
+
+    def reload(self) -> str:
+        """Read the settings again and follow them; a line for people about how that went."""
+        before = self.config
+        self.parts.supervisor.reloading()
+        self.config = self.parts.reload(before)
+        if self.config is not before:
+            self._means.settings = loop_settings(self.config)
+            self._follow_config()
+            self._notify()
+        self.parts.supervisor.ready(self._status())
+        return "the settings were read again"
+
+    # -- life
+
+    async def run(self) -> None:
+        """Work until told to stop. LeaseLost when another daemon took over; StoreFault's leaves."""
+        await self._take_lease()
+        self.meter.lease(held=True)
+        self._compose()
+        try:
+            with nudges.listening(self.state, self.nudge):
+                await self._live()
+        finally:
+            await self._end()
+
+    async def _take_lease(self) -> None:
+        host = socket.gethostname()
+        mine = f"{host}:{os.getpid()}:"
+
+        def dead(owner: str) -> bool:
+            # the apply lock of this state directory is ours, so nobody of this machine works with it any more
+            return owner.startswith(f"{host}:") and not owner.startswith(mine)
+
+        def waiting(owner: str) -> None:
+            log.info("waiting for the lease", held_by=owner)
+            self.parts.supervisor.status(f"waiting for the lease, held by {owner}")
+
+        await self.lease.acquire(waiting, dead if not self.parts.owner else lambda owner: False)
+
+    def _compose(self) -> None:
+        settings = loop_settings(self.config)
+        limits = settings.limits
+        self.queue = WorkQueue(limit=limits.nodes, per_group=limits.per_fleet)
+        self.pool = self.parts.pool(self.meter)
+        progress = LogProgress()
+        self.executor = Executor(self.store, self.pool, progress, Limits(limits.nodes, limits.apply_within))
+        observer = Observer(self.store, self.pool, progress, limits.checks, keep=True)
+        self._means = Means(
+            self.store, self.pool, progress, settings, self.executor, observer, self.parts.clock, self.meter
+        )
+        self.worker = Worker(self._means, self.fleets)
+        self.dispatch = Dispatch(self.queue, self.worker, self._means, self.fleets, self._observed.set)
+        self.operators = Operators(self.store, self.fleets, self.worker, self.executor, self.reload)
+        self._notifier_task: asyncio.Task[None] | None = None
+        self._notifier: Notifier | None = None
+
+    async def _live(self) -> None:
+        # what no node can answer for is ended at once; the rest when its server is looked at
+        await settle(self.store, self.pool, LogProgress(), 1.0, only={""})
+        self.settled = True
+        self._follow_config()
+        self._notify()
+        duties: list[Awaitable[None]] = [
+            self.lease.keep(),
+            self.dispatch.run(),
+            self._every(TICK, self.operators.once, self._nudge),
+            self._every(_OBSERVE, self._observe, self._observed),
+            self._every(_SCHEDULE, self._schedule),
+            self._every(_TIDY, self._tidy),
+            self._heartbeat(),
+            self.parts.supervisor.keep_alive() if self.parts.supervisor.watchdog else self._stop_wait(),
+        ]
+        if self.parts.serve is not None:
+            duties.append(self.parts.serve(self))
+        tasks = [asyncio.ensure_future(duty) for duty in duties]
+        stop = asyncio.ensure_future(self._stop.wait())
+        self.parts.supervisor.ready(self._status())
+        try:
+            await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            failed = next(
+                (t.exception() for t in tasks if t.done() and not t.cancelled() and t.exception()), None
+            )
+            if failed is not None:
+                raise _innermost(failed)
+        finally:
+            self.parts.supervisor.stopping("ending")
+            await self._park(tasks, stop)
+
+    async def _park(self, tasks: Sequence[asyncio.Future[None]], stop: asyncio.Future[Any]) -> None:
+        """Let running looks end within their time; cut off the rest. Nodes finish what they began."""
+        self.queue.close()
+        dispatching = tasks[1]
+        if not self._at_once and self.lease.held:
+            await asyncio.wait([dispatching], timeout=self._means.settings.limits.stop_within)
+        sources = [task for some in self._sources.values() for task in some]
+        extra = [self._notifier_task] if self._notifier_task else []
+        everything: list[asyncio.Future[Any]] = [*tasks, *sources, *extra, stop]
+        for task in everything:
+            task.cancel()
+        await asyncio.wait(everything, timeout=2.0)
+        for task in everything:
+            if task.done() and not task.cancelled():
+                task.exception()
+
+    async def _end(self) -> None:
+        with contextlib.suppress(TimeoutError, ReconcilerError):
+            async with asyncio.timeout(1.0):
+                await self.pool.close()
+        with contextlib.suppress(TimeoutError, ReconcilerError):
+            async with asyncio.timeout(1.0):
+                await self.lease.release()
+        self.meter.lease(held=False)
+
+    async def _stop_wait(self) -> None:
+        await self._stop.wait()
+
+    async def _every(
+        self, seconds: float, work: Callable[[], Awaitable[None]], sooner: asyncio.Event | None = None
+    ) -> None:
+        """Do `work` again and again; a fault of the database is waited out, a defect is logged, a lost lease ends it."""
+        while True:
+            try:
+                await work()
+            except LeaseLost:
+                raise
+            except StoreFault as fault:
+                log.warning("the database refused", fault=fault.message)
+            except Exception:
+                log.exception("a defect of this program")
+            if sooner is None:
+                await asyncio.sleep(seconds)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await sooner.wait()
+                sooner.clear()
+                if seconds >= _OBSERVE:
+                    await asyncio.sleep(TICK)  # many looks end together: one observation for all of them
+
+    async def _heartbeat(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(TICK)
+            self.beat = loop.time()
+            self.meter.loop_lag(max(0.0, self.beat - before - TICK))
+            self.meter.queue(self.queue.depth, len(self.queue.running))
+
+    # -- fleets
+
+    def _follow_config(self) -> None:
+        """Serve exactly the fleets that the settings name."""
+        specs = {spec.name: spec for spec in self._means.settings.fleets}
+        for name in [name for name, fleet in self.fleets.items() if specs.get(name) != fleet.spec]:
+            for task in self._sources.pop(name, []):
+                task.cancel()
+            del self.fleets[name], self._wakes[name]
+        for name, spec in specs.items():
+            if name not in self.fleets:
+                self._add(spec)
+
+    def _add(self, spec: FleetSpec) -> None:
+        source = self.parts.source(spec, self.store) if self.parts.source else self._git_source(spec)
+        fleet = FleetLoop(spec, source, self.store, self.queue, self.parts.clock, ENGINE)
+        self.fleets[spec.name] = fleet
+        self._wakes[spec.name] = asyncio.Event()
+        tasks = [asyncio.ensure_future(self._source(fleet))]
+        if spec.watch:
+            tasks.append(
+                asyncio.ensure_future(nudges.watch(spec.watch, lambda: self.look(spec.name, "push")))
+            )
+        self._sources[spec.name] = tasks
+
+    def _git_source(self, spec: FleetSpec) -> GitSource:
+        given, git = self.config.fleet(spec.name), self.config.git
+        made = mirror.Mirror(
+            self.state / "mirrors" / f"{spec.name}.git",
+            given.addresses,
+            git.protocols,
+            ssh_key=Path(git.ssh_key) if git.ssh_key else None,
+            known_hosts=Path(git.known_hosts) if git.known_hosts else None,
+            seconds=git.timeout,
+        )
+        return GitSource(
+            spec,
+            made,
+            self.store,
+            lambda: signers.read(spec.signers) if spec.signers else signers.Signers(),
+        )
+
+    async def _source(self, fleet: FleetLoop) -> None:
+        """Look at one fleet's source, whenever something says so and at every poll."""
+        name, wake = fleet.name, self._wakes[fleet.name]
+        started = False
+        while True:
+            cause = self._causes.pop(name, "poll")
+            wake.clear()
+            ok = False
+            with logs.bound(fleet=name):
+                try:
+                    ok = await fleet.look(cause)
+                except LeaseLost:
+                    return  # the lease's own task ends the daemon
+                except StoreFault as fault:
+                    log.warning("the database refused", fault=fault.message)
+                except Exception:
+                    log.exception("a defect of this program ended a look at a source")
+            self.meter.source(name, ok, 0.0)
+            if ok and not started:
+                started = True
+                self._first_looks(fleet)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(jittered(fleet.spec.poll, 0.1, random.random)):
+                    await wake.wait()
+
+    def _first_looks(self, fleet: FleetLoop) -> None:
+        """After a start every server is looked at once: whatever happened meanwhile is found."""
+        groups = fleet.target.assessment.groups if fleet.target else {}
+        for place, server in enumerate(sorted(groups)):
+            fleet.add(server, "start", 0.02 * place)
+
+    async def _schedule(self) -> None:
+        """Looks for drift that are due."""
+        now = self.parts.clock()
+        for fleet in self.fleets.values():
+            if fleet.target is None:
+                continue
+            recorded = await self.store.aread(lambda tx, n=fleet.name: inventory.recorded(tx, n))  # type: ignore[misc]
+            for server in fleet.target.assessment.groups:
+                last = await self.store.aread(lambda tx, s=server: memory.last_check(tx, s))  # type: ignore[misc]
+                every = drift_every(recorded, {server})
+                spread = every * 0.1 * random.Random(server).random()  # noqa: S311 - stable spread, no secret
+                if last is None or last > now + timedelta(seconds=1) or last + every + spread <= now:
+                    fleet.add(server, "schedule")
+
+    # -- telling
+
+    def _notify(self) -> None:
+        if self._notifier_task is not None:
+            self._notifier_task.cancel()
+        self._notifier = Notifier(
+            self.store, self.config.notifications, clock=self.parts.clock, count=self.meter.deliveries
+        )
+        self._notifier_task = (
+            asyncio.ensure_future(self._notifier.run()) if self.config.notifications else None
+        )
+
+    async def _observe(self) -> None:
+        """Bring alerts and gauges up to what is recorded."""
+        notifier = self._notifier
+        if notifier is not None:
+            await self.store.awrite(lambda tx: notifier.observe(tx, alerting.firing(tx)))
+            notifier.wake()
+        # passwords that were made meanwhile must not get into the log either
+        self.parts.redact.add(*await self.store.aread(access.every_password))
+        figures = await self.store.aread(alerting.figures)
+        self.meter.conditions(figures.conditions)
+        self.meter.suspended(figures.suspended)
+        self.meter.alerts(figures.alerts)
+        self.meter.database(*await asyncio.to_thread(self.store.sizes))
+        self.parts.supervisor.status(self._status())
+
+    async def _tidy(self) -> None:
+        await self.operators.tidy()
+        await self.store.awrite(alerting.prune)
+        with contextlib.suppress(StoreBusy):
+            await self.store.checkpoint()
+
+    def _status(self) -> str:
+        running = len(self.queue.running)
+        fleets = ", ".join(
+            f"{name} at {fleet.target.commit[:12]}" if fleet.target else f"{name}: no revision yet"
+            for name, fleet in sorted(self.fleets.items())
+        )
+        return f"{fleets or 'no fleet'}; {running} running, {self.queue.depth} waiting"
+
+
+def loop_settings(config: Config) -> LoopSettings:
+    """What the loop is to be told, from the settings."""
+    limits = config.limits
+    return LoopSettings(
+        fleets=tuple(
+            FleetSpec(
+                name=fleet.name,
+                branch=fleet.branch,
+                path=fleet.path,
+                poll=fleet.poll,
+                policy=fleet.signatures.policy,
+                signers=Path(fleet.signatures.signers) if fleet.signatures.signers else None,
+                watch=tuple(path for address in fleet.addresses for path in mirror.watch_paths(address)),
+            )
+            for fleet in config.fleets
+        ),
+        limits=LoopLimits(
+            nodes=limits.nodes,
+            per_fleet=limits.per_fleet,
+            apply_within=limits.apply_within,
+            retry_first=limits.retry.first,
+            retry_longest=limits.retry.longest,
+        ),
+        commands=dict(config.checks),
+    )
+
+
+def _innermost(fault: BaseException) -> BaseException:
+    """The first fault inside a group of faults."""
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    return fault

@@ -1,0 +1,175 @@
+"""Answers what operators ask: look now, stop, repair. What they record themselves (suspensions, approvals) is found here too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from reconciler.converge.executor import Executor
+from reconciler.desired.fleet import Key
+from reconciler.desired.kinds import Kind
+from reconciler.errors import StoreFault
+from reconciler.loop import scope
+from reconciler.loop.fleet import RECORDS, FleetLoop
+from reconciler.loop.worker import Worker
+from reconciler.store import Store, Tx
+from reconciler.store.queries import deployments, events, inventory, plans, requests, sources, suspensions
+from reconciler.store.queries.requests import Request
+from reconciler.telemetry import logs
+
+log = logs.get("reconciler.loop")
+_FORGET_AFTER = timedelta(days=7)
+Mark = tuple[object, ...]
+
+
+class Operators:
+    """Follows the requests and the operators' records. `reload` reads the settings anew and says how that went."""
+
+    def __init__(
+        self,
+        store: Store,
+        fleets: Mapping[str, FleetLoop],
+        worker: Worker,
+        executor: Executor,
+        reload: Callable[[], str],
+    ) -> None:
+        self._store = store
+        self._fleets = fleets
+        self._worker = worker
+        self._executor = executor
+        self._reload = reload
+        self._mark: dict[str, Mark] = {}
+
+    async def once(self) -> None:
+        """Answer what waits, and have fleets judged again whose approvals, suspensions or acceptances changed."""
+        if await self._store.aread(_anything_expired):
+            for gone in await self._store.awrite(_expire):
+                log.info("a suspension ended by itself", kind=gone.kind, name=gone.name)
+        for request in await self._store.aread(requests.waiting):
+            await self._answer(request)
+        for name, fleet in self._fleets.items():
+            mark = await self._store.aread(lambda tx, n=name: _mark(tx, n))  # type: ignore[misc]
+            if name in self._mark and self._mark[name] != mark:
+                await fleet.look("cli", again=True)
+            self._mark[name] = mark
+
+    async def tidy(self) -> None:
+        """Forget requests that were answered long ago."""
+        await self._store.awrite(lambda tx: requests.prune(tx, tx.now - _FORGET_AFTER))
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            done, message = await self._carry_out(request)
+        except StoreFault as fault:
+            done, message = False, fault.message
+        log.info(
+            "an operator asked", verb=request.verb, subject=request.subject, by=request.actor, answer=message
+        )
+        await self._store.awrite(
+            lambda tx: requests.answer(tx, request.id, "done" if done else "refused", message)
+        )
+
+    async def _carry_out(self, request: Request) -> tuple[bool, str]:
+        match request.verb:
+            case "reload":
+                return True, self._reload()
+            case "cancel":
+                return await self._cancel(request)
+            case "reconcile" | "heal":
+                return await self._look(request)
+
+    async def _look(self, request: Request) -> tuple[bool, str]:
+        kind, _, name = request.subject.partition("/")
+        if kind == suspensions.FLEET:
+            fleet = self._fleets.get(name)
+            if fleet is None:
+                return False, f"no fleet {name} is served here"
+            found = [(fleet, server) for server in (fleet.target.assessment.groups if fleet.target else ())]
+            asyncio.get_running_loop().call_soon(_look_soon, fleet)
+        else:
+            found = [
+                (f, s)
+                for f in self._fleets.values()
+                if (s := await self._server_of(f, kind, name)) is not None
+            ]
+            if not found:
+                return False, f"{request.subject} is in no fleet that is served here"
+        for fleet, server in found:
+            if request.args.get("override_window"):
+                fleet.overrides.add(server)
+            if wave := request.args.get("release_wave"):
+                fleet.released |= {str(wave)}
+            fleet.add(server, "heal" if request.verb == "heal" else "cli")
+        if request.args.get("override_window"):
+            why = str(request.args.get("reason", ""))
+            await self._store.awrite(
+                lambda tx: events.add(
+                    tx,
+                    kind,
+                    name,
+                    reason="WindowOverridden",
+                    message=f"{request.actor}: {why}",
+                    type="Warning",
+                )
+            )
+        return True, f"looking at {', '.join(sorted(server or 'records' for _, server in found)) or name}"
+
+    async def _server_of(self, fleet: FleetLoop, kind: str, name: str) -> str | None:
+        """The server that a resource is on, declared or recorded; RECORDS for one that is on none."""
+        if kind not in {known.value for known in Kind}:
+            return None
+        key = Key(Kind(kind), name)
+        entry = await self._store.aread(lambda tx: inventory.get(tx, kind, name))
+        declared = fleet.target.loaded.fleet.entries.get(key) if fleet.target else None
+        if declared is None and (entry is None or entry.fleet != fleet.name):
+            return None
+        if key.kind not in scope.ON_NODES:
+            return RECORDS
+        return (
+            scope.declared_on(declared.manifest) if declared is not None else entry.server if entry else None
+        )
+
+    async def _cancel(self, request: Request) -> tuple[bool, str]:
+        if "/" in request.subject:
+            kind, _, name = request.subject.partition("/")
+            servers = {await self._server_of(fleet, kind, name) for fleet in self._fleets.values()}
+            wanted = [server for server in servers if server and server in self._executor.running]
+            if kind == suspensions.FLEET:
+                wanted = sorted(self._executor.running)
+        else:
+            row = await self._store.aread(lambda tx: deployments.get(tx, request.subject))
+            wanted = [s for s, run in self._executor.running.items() if row.id in run.deployments]
+        if not wanted:
+            return False, f"nothing runs for {request.subject}"
+        why = f"cancelled by {request.actor}; `reconciler reconcile {request.subject}` tries again"
+        for server in wanted:
+            await self._worker.stop(server, why)
+        return True, f"stopped on {', '.join(sorted(wanted))}"
+
+
+def _look_soon(fleet: FleetLoop) -> None:
+    task = asyncio.ensure_future(fleet.look("cli", again=True))
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+def _anything_expired(tx: Tx) -> bool:
+    return suspensions.any_expired(tx)
+
+
+def _expire(tx: Tx) -> list[suspensions.Suspension]:
+    gone = suspensions.expire(tx)
+    for one in gone:
+        events.add(tx, one.kind, one.name, reason="Resumed", message="the suspension's time is over")
+    return gone
+
+
+def _mark(tx: Tx, fleet: str) -> Mark:
+    """Changes whenever an operator recorded something that a judgement rests on."""
+    found = sources.get(tx, fleet)
+    held = [(one.kind, one.name, one.reason) for one in suspensions.listed(tx)]
+    approved = [
+        (one.id, one.approved_at) for one in plans.listed(tx, fleet=fleet, status="approved", limit=20)
+    ]
+    seen = [(one.id, one.reviewed_at) for one in plans.listed(tx, fleet=fleet, status="reviewed", limit=20)]
+    return (found.accept_commit if found else None, tuple(held), tuple(approved), tuple(seen))
