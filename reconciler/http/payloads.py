@@ -18,6 +18,7 @@ _EVENT = {
     "gitea": "x-gitea-event",
     "forgejo": "x-forgejo-event",
 }
+_FORM = "application/x-www-form-urlencoded"
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -47,7 +48,8 @@ class Malformed(Exception):
 def asked(forge: Forge, headers: Headers, body: bytes, branch: str) -> Ping | Push | Ignored:
     """What a message asks of a fleet that follows `branch`. Malformed."""
     if forge == "generic":
-        return _push(_payload(headers, body) if body.strip() else {}, branch)
+        # whatever the content type: curl --data calls everything a form
+        return _push(_object(body) if body.strip() else {}, branch)
     event = headers.get(_EVENT[forge], "")
     if not event:
         raise Malformed(f"there is no {_EVENT[forge]} header")
@@ -75,15 +77,19 @@ def _push(payload: dict[str, Any], branch: str) -> Push | Ignored:
 
 
 def _payload(headers: Headers, body: bytes) -> dict[str, Any]:
-    try:
-        if (
-            headers.get("content-type", "").partition(";")[0].strip().lower()
-            == "application/x-www-form-urlencoded"
-        ):
-            # GitHub and Gitea may be set to send a form whose field `payload` is the JSON text
+    if headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
+        # GitHub and Gitea may be set to send a form whose field `payload` is the JSON text
+        try:
             body = parse_qs(body.decode("ascii"), max_num_fields=16)["payload"][0].encode()
+        except (ValueError, KeyError):
+            raise Malformed("the body is a form without a payload") from None
+    return _object(body)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
         value = json.loads(body)
-    except (ValueError, KeyError, RecursionError):
+    except (ValueError, RecursionError):
         raise Malformed("the body is not JSON") from None
     if not isinstance(value, dict):
         raise Malformed("the body is not a JSON object")

@@ -76,6 +76,7 @@ class Webhooks:
             return self._act(request, forge, fleet, content)
         except payloads.Malformed as why:
             self._heard(forge, "malformed")
+            log.warning("a webhook cannot be read", forge=forge, reason=str(why))
             return answers.fault(400, str(why), "send the forge's JSON as it is")
         except Exception:
             self._heard(forge, "failed")
