@@ -28,7 +28,7 @@ def next_check(last: datetime, every: timedelta, jitter: float) -> datetime:
     """The slot after a check at `last`, an aware time; `jitter` is the `share` of the name. In UTC.
 
     Slots are `every` apart. The result is at least half an interval and less than one and a half after `last`: a
-    check that was asked for right before a slot takes its place. Raises ValueError for an interval of nothing or a
+    check that was asked for right before a slot takes its place. Raises ValueError for an interval below a millisecond or a
     jitter outside of 0 to 1.
     """
     return _slot(last + every / 2, every, jitter)
@@ -78,8 +78,9 @@ class Timetable:
 
         Servers whose interval is the same keep their next check, so that this may be called at every revision. The
         others get theirs from their last check; one that was never checked, or long ago, goes at its next slot.
-        Raises ValueError for an interval of nothing.
+        Raises ValueError for an interval below a millisecond.
         """
+        self._notice(now)
         self._replace(
             {
                 name: known
@@ -88,14 +89,10 @@ class Timetable:
                 for name, interval in every.items()
             }
         )
-        self._note(now)
 
     def due(self, now: datetime) -> tuple[str, ...]:
         """The servers to check now, the most overdue first; each is put on its next slot, as if checked at `now`."""
-        if self._asked is not None and now < self._asked:
-            # Only a clock that was set back can leave an entry farther ahead than it was ever put.
-            self._replace({name: _adjusted(entry, now) for name, entry in self._entries.items()})
-        self._asked = now
+        self._notice(now)
         due: list[str] = []
         while self._next and self._next[0][0] <= now:
             at, name = self._next[0]
@@ -105,14 +102,17 @@ class Timetable:
                 entry = _Entry(entry.every, entry.jitter, next_check(now, entry.every, entry.jitter))
             self._entries[name] = entry
             heapq.heapreplace(self._next, (entry.at, name))
-            # A slot at this very instant is for the next call: each call hands a server out once.
-            if entry.at <= now:
-                break
         return tuple(due)
 
     def wake_at(self) -> datetime | None:
         """When to ask `due` next; None while there are no servers."""
         return self._next[0][0] if self._next else None
+
+    def _notice(self, now: datetime) -> None:
+        """Put entries right after the clock was set back: nothing else leaves one farther ahead than it was put."""
+        if self._asked is not None and now < self._asked:
+            self._replace({name: _adjusted(entry, now) for name, entry in self._entries.items()})
+        self._asked = now
 
     def _replace(self, entries: dict[str, _Entry]) -> None:
         self._entries = entries
@@ -139,7 +139,7 @@ def _adjusted(entry: _Entry, now: datetime) -> _Entry:
 def _slot(at: datetime, every: timedelta, jitter: float) -> datetime:
     """The first slot at or after `at`. In whole microseconds: thousands of intervals add up no rounding error."""
     length = every // _TICK
-    if length < 1:
+    if length < 1000:  # the unit of durations; half of it is still something
         raise ValueError(f"checks cannot be {every} apart")
     if not 0 <= jitter <= 1:
         raise ValueError(f"jitter must lie between 0 and 1, not {jitter}")
