@@ -48,8 +48,11 @@ class Daemon(Protocol):
         """The branch that a fleet follows, such as `main`; `fleet` is one of `fleets()`."""
         ...
 
-    def webhook_secret(self, fleet: str) -> Secret | None:
-        """The secret that senders of webhooks for this fleet know, or None when it takes none."""
+    def webhook_secret(self, fleet: str) -> Secret | Sequence[Secret] | None:
+        """The secret that senders of webhooks for this fleet know, or None when it takes none.
+
+        Several while it is being replaced: a sender may know any of them.
+        """
         ...
 
     def look(self, fleet: str, cause: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -69,10 +70,9 @@ class Window:
         """As `ports.Daemon`."""
         return self.daemon.fleets[fleet].spec.branch
 
-    def webhook_secret(self, fleet: str) -> Secret | None:
+    def webhook_secret(self, fleet: str) -> Sequence[Secret] | None:
         """As `ports.Daemon`."""
-        found = self.daemon.config.fleet(fleet).webhook_secret
-        return found[0] if found else None
+        return self.daemon.config.fleet(fleet).webhook_secret
 
     def look(self, fleet: str, cause: str) -> None:
         """As `ports.Daemon`."""

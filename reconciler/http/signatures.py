@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import hmac
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
@@ -54,6 +55,19 @@ class Proven:
     """A message that is. `marks` identify the delivery: one that bears a mark known already is a replay."""
 
     marks: tuple[str, ...]
+
+
+def verify_any(
+    forge: Forge, headers: Headers, body: bytes, secrets: Sequence[Secret], now: datetime
+) -> Proven:
+    """As `verify`, by whichever of `secrets` the sender knows; there are several while one is being replaced."""
+    why = Refused("no secret is known")
+    for secret in secrets:
+        try:
+            return verify(forge, headers, body, secret, now)
+        except Refused as refused:
+            why = refused
+    raise why
 
 
 def verify(forge: Forge, headers: Headers, body: bytes, secret: Secret, now: datetime) -> Proven:

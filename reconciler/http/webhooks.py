@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from starlette.requests import Request
@@ -42,8 +42,9 @@ class Webhooks:
             return answers.fault(
                 404, "no such kind of webhook", f"it is one of {', '.join(FORGES)}", closing=True
             )
-        secret = self._daemon.webhook_secret(fleet) if fleet in self._daemon.fleets() else None
-        if secret is None:
+        known_to = self._daemon.webhook_secret(fleet) if fleet in self._daemon.fleets() else None
+        secrets = (known_to,) if isinstance(known_to, Secret) else tuple(known_to or ())
+        if not secrets:
             return answers.fault(404, "this fleet takes no webhooks", _WHERE, closing=True)
         with logs.bound(fleet=fleet):
             try:
@@ -58,12 +59,14 @@ class Webhooks:
                 return answers.fault(
                     408, "the body did not come in time", f"it has {body.WITHIN:.0f} s", closing=True
                 )
-            return self._judge(request, forge, fleet, secret, content)
+            return self._judge(request, forge, fleet, secrets, content)
 
-    def _judge(self, request: Request, forge: Forge, fleet: str, secret: Secret, content: bytes) -> Response:
+    def _judge(
+        self, request: Request, forge: Forge, fleet: str, secrets: Sequence[Secret], content: bytes
+    ) -> Response:
         now = self._clock()
         try:
-            proven = signatures.verify(forge, request.headers, content, secret, now)
+            proven = signatures.verify_any(forge, request.headers, content, secrets, now)
         except signatures.Refused as why:
             self._heard(forge, "refused")
             sender = request.client.host if request.client else "a unix socket"

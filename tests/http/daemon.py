@@ -23,7 +23,7 @@ COMMIT = "5c2d89b1" * 5
 class StandIn:
     """Fulfils `ports.Daemon` and remembers what it was told."""
 
-    secrets: dict[str, str] = field(default_factory=lambda: {"main": SECRET, "signed": SIGNING})
+    secrets: dict[str, str | list[str]] = field(default_factory=lambda: {"main": SECRET, "signed": SIGNING})
     names: tuple[str, ...] = ("main", "signed", "quiet")
     health: Health = field(default_factory=lambda: Health(ok=True))
     readiness: Readiness = field(default_factory=lambda: Readiness(ok=True))
@@ -48,8 +48,10 @@ class StandIn:
     def branch(self, fleet: str) -> str:
         return "main"
 
-    def webhook_secret(self, fleet: str) -> Secret | None:
+    def webhook_secret(self, fleet: str) -> Secret | list[Secret] | None:
         found = self.secrets.get(fleet)
+        if isinstance(found, list):
+            return [Secret(text) for text in found]
         return None if found is None else Secret(found)
 
     def look(self, fleet: str, cause: str) -> None:

@@ -221,6 +221,21 @@ async def test_only_fleets_with_a_secret_take_webhooks(stage: Stage) -> None:
     assert stage.daemon.looks == []
 
 
+async def test_any_of_several_secrets_will_do_while_one_is_replaced(stage: Stage) -> None:
+    stage.daemon.secrets["main"] = ["the new one", "the old one", SIGNING]
+    for number, secret in enumerate(("the new one", "the old one")):
+        content = push(pad=str(number))
+        answer = await stage.post(MAIN, content, github(content, delivery=str(number), secret=secret))
+        assert answer.json()["result"] == "looking"
+    content = push(pad="signed")
+    answer = await stage.post("/api/webhooks/generic/main", content, standard(content))
+    assert answer.json()["result"] == "looking"
+    answer = await stage.post(MAIN, content, github(content, delivery="9", secret="another"))
+    assert answer.status_code == 401
+    stage.daemon.secrets["main"] = []
+    assert (await stage.post(MAIN, content, github(content))).status_code == 404
+
+
 async def test_other_addresses_and_methods_are_faults_in_json(stage: Stage) -> None:
     for path in (
         "/",
