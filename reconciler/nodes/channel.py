@@ -51,6 +51,7 @@ class Channel:
         self._exit = exit_stack
         self._buffer = bytearray()
         self._stderr = HeadTail(STDERR_LIMIT)
+        self._closed = False
         self._listener = asyncio.create_task(self._listen())
 
     @classmethod
@@ -63,6 +64,7 @@ class Channel:
 
     async def close(self) -> None:
         """Ends the channel, and the remote process with it. May be called again."""
+        self._closed = True
         try:
             self._listener.cancel()
             await asyncio.gather(self._listener, return_exceptions=True)
@@ -126,10 +128,12 @@ class Channel:
 
     async def ended(self) -> NodeFault:
         """Why the channel ended, as the error to raise."""
+        if self._closed:  # the agent was ended from here, which says nothing about it
+            return self._connection.lost("here, before the agent answered")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_GRACE):
                 await self._process.wait_closed()
-                await self._listener
+                await asyncio.wait({self._listener})  # its result, also a cancellation, is not ours
         status = self._process.exit_status
         if status is None:
             return self._connection.lost("before the agent answered")

@@ -299,8 +299,8 @@ def test_a_runner_killed_at_any_write_of_a_cancelled_apply_is_settled_by_the_nex
         assert not changed or reloaded or RELOAD in calls(node), point
         assert conf(node) == {"a": "new", "b": "2"}
         assert not node.path("/var/lib/panel/pending.json").exists()
-        for path in (f"{SITES_B}", f"{UNITS}/{name_of('b')}"):
-            node.path(path).unlink(missing_ok=True)
+        for made_by_b in (SITES_B, f"{UNITS}/{name_of('b')}"):
+            node.path(made_by_b).unlink(missing_ok=True)
         for path in node.path("/units").iterdir():
             path.unlink()
     else:

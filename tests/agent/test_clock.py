@@ -35,7 +35,8 @@ def jumps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> li
         "back": itertools.repeat(-1),
         "to and fro": itertools.cycle((1, -1)),
     }
-    signs, shown, began = sign[request.param], [], 1_700_000_000.0
+    signs, began = sign[request.param], 1_700_000_000.0
+    shown: list[float] = []
 
     def now() -> float:
         shown.append(began + next(signs) * 400 * DAY * (len(shown) + 1))

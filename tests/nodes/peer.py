@@ -2,7 +2,7 @@
 
 The play is a list with one entry a request; an entry is a list of acts, done in order:
 {"send": {...}} one line, with the request's id put in; {"raw": "..."} bytes as they are (latin-1); {"huge": N} a line of N
-bytes; {"warn": "..."} standard error; {"sleep": S}; {"exit": STATUS}; {"die": true} ends the whole session from the server's side.
+bytes; {"touch": NAME} makes FOLDER/NAME, {"until": NAME} waits for it; {"deaf": true} reads nothing more; {"warn": "..."} standard error; {"sleep": S}; {"exit": STATUS}; {"die": true} ends the whole session from the server's side.
 After the last entry it waits for the end of its input.
 """
 
@@ -27,7 +27,7 @@ def main() -> int:
         for act in request_acts:
             if "exit" in act:
                 return int(act["exit"])
-            _do(act, request["id"])
+            _do(act, request["id"], folder)
             sys.stdout.flush()
     sys.stdin.buffer.read()
     return 0
@@ -45,7 +45,7 @@ def _turn(folder: Path) -> int:
             return turn
 
 
-def _do(act: dict[str, Any], number: int) -> None:
+def _do(act: dict[str, Any], number: int, folder: Path) -> None:
     out = sys.stdout.buffer
     match act:
         case {"send": answer}:
@@ -59,6 +59,15 @@ def _do(act: dict[str, Any], number: int) -> None:
             sys.stderr.flush()
         case {"sleep": seconds}:
             time.sleep(seconds)
+        case {"touch": name}:
+            (folder / name).touch()
+        case {"until": name}:
+            deadline = time.monotonic() + 60
+            while not (folder / name).exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+        case {"deaf": _}:
+            (folder / "deaf").write_text(str(os.getpid()))
+            time.sleep(120)
         case {"die": _}:
             time.sleep(0.2)  # what was written is on its way
             os.kill(_session_parent(), signal.SIGKILL)

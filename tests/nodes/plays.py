@@ -56,9 +56,10 @@ def event(n: int, **more: Any) -> Act:
     return {"send": {"event": {"n": n, "at": "2026-01-31T12:00:00Z", "type": "log", **more}}}
 
 
-def outcome(state: str = "succeeded", deployment: str = DEPLOYMENT) -> Act:
+def outcome(state: str = "succeeded", deployment: str = DEPLOYMENT, **more: Any) -> Act:
     sections = {"Site/shop": {"state": "succeeded", "changed": 2, "kept": ["package:nginx"]}}
-    return ok({"deployment": deployment, "state": state, "sections": sections, "reloaded": ["nginx.service"]})
+    value = {"deployment": deployment, "state": state, "sections": sections, "reloaded": ["nginx.service"]}
+    return ok({**value, **more})
 
 
 @dataclass
