@@ -14,7 +14,8 @@ from reconciler.store.queries import audit, plans
 from reconciler.store.queries.plans import StoredPlan
 from reconciler.store.words import PlanStatus
 
-_WAITING: tuple[PlanStatus, ...] = ("waiting", "diverged")
+_WAITING: tuple[PlanStatus, ...] = ("waiting", "diverged", "approved")
+"""A plan of which a part was approved is approved, and may wait for the rest."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,15 @@ class Waiting:
 
 def waiting(tx: Tx) -> list[Waiting]:
     """The plans that wait, newest first."""
-    found = [stored for status in _WAITING for stored in plans.listed(tx, status=status)]
-    return [_judged(tx, stored) for stored in sorted(found, key=lambda stored: stored.id, reverse=True)]
+    found = [
+        _judged(tx, stored)
+        for fleet in sorted({stored.fleet for stored in plans.listed(tx, limit=500)})
+        for number, stored in enumerate(plans.listed(tx, fleet=fleet))
+        # older ones that were approved in part are past
+        if stored.status in _WAITING and (number == 0 or stored.status != "approved")
+    ]
+    found = [one for one in found if one.codes or (one.final and one.stored.status != "approved")]
+    return sorted(found, key=lambda one: one.stored.id, reverse=True)
 
 
 def find(tx: Tx, prefix: str) -> Waiting:
@@ -92,12 +100,9 @@ def approve(tx: Tx, seen: Waiting, codes: Sequence[str], by: str) -> Waiting:
     """Approve findings of the plan that was shown; the plan as it stands then. UsageFault when it is past meanwhile."""
     find(tx, seen.stored.id)
     plans.approve(tx, seen.stored.id, codes, by)
-    after = _judged(tx, plans.find(tx, seen.stored.id))
-    if after.codes:
-        plans.set_status(tx, seen.stored.id, "waiting")
     detail = {"codes": list(codes), "identity": seen.stored.identity, "commit": seen.stored.commit}
     audit.append(tx, actor=by, action="approve", subject=f"Plan/{seen.stored.id}", detail=detail)
-    return after
+    return _judged(tx, plans.find(tx, seen.stored.id))
 
 
 def _judged(tx: Tx, stored: StoredPlan) -> Waiting:

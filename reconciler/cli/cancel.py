@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 @options.state
 @options.no_color
 def command(subject: str | None, *, state: Path, no_color: bool) -> int:
-    """Stop what the daemon does to DEPLOYMENT or KIND/NAME; without an argument, list what is under way.
+    """Stop the apply that DEPLOYMENT or KIND/NAME is part of; without an argument, list what is under way.
 
-    The node ends the step that it is at, takes back what it did to that resource, and leaves the rest as it was. Waits up
-    to 10 seconds for the daemon's answer. A cancelled change is tried again at the next occasion: `reconciler suspend`
-    prevents that. Exit codes: 0 the daemon does it, 1 fault or refused, 7 no answer yet.
+    It is the whole apply of that server: the node ends the step that it is at, takes back what it did to that resource, and
+    leaves the rest as it was. Waits up to 10 seconds for the daemon's answer. What was cancelled is not tried again until
+    the next commit or `reconciler reconcile`. Exit codes: 0 stopped, 1 fault or refused, 7 no answer yet.
     """
     from reconciler.store import open_state  # noqa: PLC0415 - help and completion stay fast
 

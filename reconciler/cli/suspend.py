@@ -43,7 +43,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     """Tell the daemon to leave KIND/NAME (or a fleet) as it is; without arguments, list what is suspended.
 
     Changes, repairs of drift and removals of it wait until `reconciler resume` or the time that was given. What a node
-    does at this moment is not stopped: `reconciler cancel` does that. `reconciler apply` is not held back.
+    does at this moment is not stopped: `reconciler cancel` does that.
     """
     from reconciler.store import open_state  # noqa: PLC0415 - help and completion stay fast
 

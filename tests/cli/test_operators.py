@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from reconciler.store.queries import (
     audit,
     conditions,
     deployments,
+    inventory,
     leases,
+    loop_state,
     plans,
     requests,
     sources,
@@ -94,6 +97,7 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
         ready = conditions.State("True", "Succeeded", "applied")
         for kind, name in (("Server", "web1"), ("Site", "shop"), ("Database", "shop")):
             conditions.put(tx, kind, name, "Ready", ready)
+            inventory.put(tx, inventory.Applied(kind, name, {}, "", [], OLD, "site.yaml", 1, server="web1"))
 
     made.write(fill)
     return made
@@ -266,7 +270,7 @@ def test_without_a_daemon_that_is_said(desk: Desk) -> None:
 
 
 def test_requests_reach_the_daemon_at_once(desk: Desk) -> None:
-    with daemon(desk, done) as heard:
+    with daemon(desk, looked) as heard:
         desk.run("reconcile", "Server/web1", "Site/shop", "Server/web1", "--wait", "--timeout", "30s")
     assert [(one.verb, one.subject, one.actor) for one in heard] == [
         ("reconcile", "Server/web1", "ada"),
@@ -278,31 +282,85 @@ def test_requests_reach_the_daemon_at_once(desk: Desk) -> None:
     ]
 
 
+def looked(tx: Tx, one: Request) -> None:
+    """The daemon's answer, and its look at the server."""
+    done(tx, one)
+    known = loop_state.get(tx, "Server", "web1")
+    loop_state.put(tx, replace(known, checked_at=tx.now))
+
+
+WAIT = ("--wait", "--timeout", "30s")
+
+
 def test_reconciling_tells_how_it_went(desk: Desk) -> None:
     def fail(tx: Tx, one: Request) -> None:
         conditions.put(
             tx, "Site", "shop", "Stalled", conditions.State("True", "NeedsAttention", "nginx -t failed")
         )
-        done(tx, one)
+        looked(tx, one)
+
+    with daemon(desk, looked):
+        assert "Site/shop is ready: applied" in desk.run("reconcile", "Site/shop", *WAIT)
+    with daemon(desk, fail):
+        assert "Site/shop is not ready: nginx -t failed" in desk.run("reconcile", "Site/shop", *WAIT, code=1)
+
+
+def test_reconciling_is_done_when_the_daemon_has_looked_and_nothing_is_under_way(desk: Desk) -> None:
+    begun(desk)
+    with daemon(desk, done):
+        said = desk.run("reconcile", "Site/shop", "--wait", "--timeout", "3s", code=7)
+    assert "Site/shop: not done within 3s: it goes on" in said
+    deployment = desk.read(deployments.unfinished)[0].id
+
+    def work(tx: Tx, one: Request) -> None:
+        looked(tx, one)
+        deployments.finish(tx, deployment, "success")
 
     with daemon(desk, done):
-        assert "Site/shop is ready: applied" in desk.run(
-            "reconcile", "Site/shop", "--wait", "--timeout", "30s"
-        )
-    with daemon(desk, fail):
-        said = desk.run("reconcile", "Site/shop", "--wait", "--timeout", "30s", code=1)
-    assert "Site/shop is not ready: nginx -t failed" in said
+        # the answer alone, without a look at the server, is not the end
+        assert "it goes on" in desk.run("reconcile", "Server/web1", "--wait", "--timeout", "2s", code=7)
+    with daemon(desk, work):
+        assert "Server/web1 is ready" in desk.run("reconcile", "Server/web1", *WAIT)
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "said"),
+    [
+        ("WindowClosed", 1, "is not ready: opens at 02:00"),
+        ("Queued", 7, "not done within 3s: opens at 02:00"),
+    ],
+)
+def test_what_may_take_hours_is_not_waited_for(desk: Desk, reason: str, code: int, said: str) -> None:
+    def wait(tx: Tx, one: Request) -> None:
+        conditions.put(tx, "Site", "shop", "Reconciling", conditions.State("True", reason, "opens at 02:00"))
+        looked(tx, one)
+
+    with daemon(desk, wait):
+        assert said in desk.run("reconcile", "Site/shop", "--wait", "--timeout", "3s", code=code)
+
+
+@pytest.mark.parametrize("held", ["Site/shop", "Server/web1", "Fleet/main"])
+def test_what_is_suspended_is_told_and_not_waited_for(desk: Desk, held: str) -> None:
+    desk.run("suspend", held, "--reason", "freeze")
+    subject = "Fleet/main" if held == "Fleet/main" else "Site/shop"
+    with daemon(desk, done):
+        assert "suspended by ada: freeze" in desk.run("reconcile", subject, *WAIT, code=1)
 
 
 def test_a_refusal_and_a_silence_are_told_apart(desk: Desk) -> None:
-    with daemon(desk, lambda tx, one: requests.answer(tx, one.id, "refused", "it is suspended")):
-        assert "refused: it is suspended" in desk.run(
-            "reconcile", "Site/shop", "--wait", "--timeout", "30s", code=1
-        )
+    with daemon(desk, lambda tx, one: requests.answer(tx, one.id, "refused", "no such fleet")):
+        assert "refused: no such fleet" in desk.run("reconcile", "Site/shop", *WAIT, code=1)
     with daemon(desk):
-        assert "not done within 200ms" in desk.run(
-            "reconcile", "Site/shop", "--wait", "--timeout", "200ms", code=7
-        )
+        said = desk.run("reconcile", "Site/shop", "--wait", "--timeout", "200ms", code=7)
+    assert "the daemon has not answered within 200ms" in said
+
+
+def test_healing_and_releasing_a_wave_are_asked_for_by_their_names(desk: Desk) -> None:
+    assert "nothing was recorded" in desk.run("reconcile", "Fleet/main", "--release", "rest", code=1)
+    with daemon(desk, looked) as heard:
+        desk.run("reconcile", "Site/shop", "--heal")
+        desk.run("reconcile", "Fleet/main", "--release", "rest", *WAIT)
+    assert [(one.verb, one.args) for one in heard] == [("heal", {}), ("reconcile", {"release_wave": "rest"})]
 
 
 def test_reconciling_without_a_daemon_is_recorded_and_not_waited_for(desk: Desk) -> None:
@@ -317,8 +375,8 @@ def test_a_closed_window_is_passed_over_only_with_a_reason_and_on_record(desk: D
     assert "--reason goes with --now" in desk.run("reconcile", "Site/shop", "--reason", "x", code=2)
     assert "nothing was recorded" in desk.run("reconcile", "Site/shop", "--now", "--reason", "x", code=1)
     assert desk.read(requests.waiting) == []
-    with daemon(desk, done) as heard:
-        desk.run("reconcile", "Site/shop", "--now", "--reason", "zero day", "--wait", "--timeout", "30s")
+    with daemon(desk, looked) as heard:
+        desk.run("reconcile", "Site/shop", "--now", "--reason", "zero day", *WAIT)
     assert heard[0].args == {"override_window": True, "reason": "zero day"}
     assert desk.read(audit.listed)[0].detail == {"override_window": True, "reason": "zero day"}
 

@@ -19,6 +19,7 @@ from tests.e2e.harness import PROGRAM, Stage, wait_for
 VERBS = [
     *[(verb,) for verb in _VERBS],
     ("deployments", "show"),
+    ("source", "accept"),
     *[("servers", word) for word in ("add-key", "enroll", "setup-script", "list", "forget")],
 ]
 ESCAPE = "\x1b["
