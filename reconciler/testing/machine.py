@@ -129,14 +129,19 @@ class Machine:
         finally:
             self._bells.discard(bell)
 
-    def restart(self) -> None:
-        """The power goes and comes back: a running apply is interrupted, bodies are forgotten, the boot id is another."""
+    def kill_runner(self) -> None:
+        """A running apply is interrupted; everything else stays as it is."""
         for journal in self.journals.values():
             if journal.running:
                 journal.alive = False
         runner, self._runner = self._runner, None
         if runner is not None and not runner.done():
             runner.cancel()
+        self.ring()
+
+    def restart(self) -> None:
+        """The power goes and comes back: a running apply is interrupted, bodies are forgotten, the boot id is another."""
+        self.kill_runner()
         number = int(self.facts.boot_id.rpartition("-")[2]) + 1
         self.facts = dataclasses.replace(self.facts, boot_id=f"boot-{number}")
         self._blobs = {}

@@ -26,19 +26,21 @@ class Settler:
     # validators
 
     def validate(self, names: set[str]) -> None:
-        """Run validators until each passes; sections that stand in the way are put back."""
+        """Run validators until each passes; sections that stand in the way are put back, those of the blamed file first."""
         for name in sorted(names):
+            failed: list[str] = []
             while name in self._site.debts.validators and (message := self._verdict(name)):
                 candidates = self._candidates(name)
-                broken = self._broken()
-                blamed = [section for section in candidates if self._changed(section) & broken]
-                for section in blamed or candidates:
+                first = min(self._broken())
+                blamed = [section for section in candidates if first in self._changed(section)] or candidates
+                for section in blamed:
                     self._course.fail(section, message)
+                failed += blamed
                 if not self._candidates(name):
-                    if self._broken() and self._verdict(name):
-                        for section in blamed or candidates:
-                            self._course.states[section].message += _ANYWAY
                     break
+            if failed and not self._candidates(name) and self._verdict(name):
+                for section in failed:
+                    self._course.states[section].message += _ANYWAY
 
     def _verdict(self, name: str) -> str:
         broken = sorted(self._broken())
