@@ -6,7 +6,6 @@ that is lost costs seconds, since the daemon looks by itself as well.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import socket
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from reconciler.desired.problems import printable
-from reconciler.errors import SettingsFault
 from reconciler.store import Store, Tx
 from reconciler.store.queries import leases, requests
 from reconciler.store.queries.requests import Request
@@ -56,36 +54,6 @@ def poke(state: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-@contextmanager
-def listening(state: Path) -> Iterator[socket.socket]:
-    """The daemon's end: a datagram socket that does not block, for its owner only; removed at the end.
-
-    To be used by the holder of the lease alone: it takes the place of one that a killed daemon left. SettingsFault when
-    the state directory does not let it be made.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
-        ear.setblocking(False)  # noqa: FBT003 - positional only
-        try:
-            with _folder(state) as folder:
-                with contextlib.suppress(FileNotFoundError):
-                    Path(folder, SOCKET).unlink()
-                before = os.umask(0o177)
-                try:
-                    ear.bind(f"{folder}/{SOCKET}")
-                finally:
-                    os.umask(before)
-            mine = (state / SOCKET).stat().st_ino
-        except OSError as fault:
-            raise SettingsFault(f"cannot listen on {state / SOCKET}: {fault.strerror}") from fault
-        try:
-            yield ear
-        finally:
-            # unless a daemon that took over has put its own in place
-            with contextlib.suppress(OSError):
-                if (state / SOCKET).stat().st_ino == mine:
-                    (state / SOCKET).unlink()
 
 
 def actor(environ: Mapping[str, str] = os.environ) -> str:

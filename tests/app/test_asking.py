@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import socket
+import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from reconciler.app import asking
-from reconciler.errors import SettingsFault
+from reconciler.app import asking, nudges
 from reconciler.store import Store
 from reconciler.store.queries import leases, requests
+from tests.app.ear import listening
 from tests.store.conftest import box, path, store, template
 
 __all__ = ["box", "path", "store", "template"]  # fixtures
@@ -28,53 +27,34 @@ def state(tmp_path: Path) -> Path:
 
 
 def test_a_nudge_reaches_the_daemon(state: Path) -> None:
-    with asking.listening(state) as ear:
+    with listening(state) as ear:
         assert asking.poke(state)
         assert ear.recv(100) == b'{"verb":"look"}'
+        ear.settimeout(0)
         with pytest.raises(BlockingIOError):
             ear.recv(100)
 
 
-def test_the_daemons_socket_is_its_owners_alone_and_goes_with_it(state: Path) -> None:
-    with asking.listening(state):
-        assert (state / asking.SOCKET).stat().st_mode & 0o777 == 0o600
-    assert not (state / asking.SOCKET).exists()
-
-
-def test_a_socket_that_a_killed_daemon_left_is_replaced(state: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as left:
-        handle = os.open(state, os.O_PATH)
-        left.bind(f"/proc/self/fd/{handle}/{asking.SOCKET}")
-        os.close(handle)
-    assert not asking.poke(state)
-    with asking.listening(state) as ear:
+async def test_a_nudge_reaches_what_the_daemon_listens_with(state: Path) -> None:
+    heard = asyncio.Event()
+    with nudges.listening(state, heard.set):
         assert asking.poke(state)
-        assert ear.recv(100)
+        await asyncio.wait_for(heard.wait(), 10)
+    assert not asking.poke(state)
 
 
-def test_a_daemon_on_its_way_out_leaves_its_successors_socket(state: Path) -> None:
-    with asking.listening(state):
-        with asking.listening(state):
-            pass
-        assert not asking.poke(state)
-    with asking.listening(state) as old:
-        newer = asking.listening(state)
-        with newer as ear:
-            old.close()
-            assert asking.poke(state)
-            assert ear.recv(100)
+def test_a_socket_that_a_killed_daemon_left_is_no_fault(state: Path) -> None:
+    with listening(state):
+        (state / asking.SOCKET).rename(state / "kept")
+    (state / "kept").rename(state / asking.SOCKET)
+    assert not asking.poke(state)
 
 
 def test_a_daemon_that_does_not_listen_just_now_is_no_fault(state: Path) -> None:
     assert not asking.poke(state)
     assert not asking.poke(state / "nowhere")
-    with asking.listening(state):
+    with listening(state):
         assert all(asking.poke(state) for _ in range(2000))  # its queue is full long before
-
-
-def test_a_state_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsFault, match="nowhere"), asking.listening(tmp_path / "nowhere"):
-        pass
 
 
 def test_who_asks_is_who_called_sudo() -> None:
@@ -98,8 +78,7 @@ def test_a_daemon_runs_while_it_holds_its_lease(store: Store) -> None:
 
 def test_what_is_told_is_committed_before_the_nudge(store: Store, state: Path) -> None:
     hold(store, 60)
-    with asking.listening(state) as ear:
-        ear.settimeout(10)
+    with listening(state) as ear:
         seen: list[int] = []
 
         def daemon() -> None:

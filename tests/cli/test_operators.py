@@ -34,6 +34,7 @@ from reconciler.store.queries import (
     suspensions,
 )
 from reconciler.store.queries.requests import Request
+from tests.app.ear import listening
 
 OLD, NEW = "ab" * 20, "9f" * 20
 LOSS = Finding("data-loss", "1 database would be dropped.", blocking=True, addresses=("Database/shop",))
@@ -121,7 +122,7 @@ def daemon(desk: Desk, answer: Callable[[Tx, Request], None] | None = None) -> I
     """A daemon as far as verbs see one: it holds the lease, hears nudges, and answers requests."""
     heard: list[Request] = []
     end = threading.Event()
-    with open_state(desk.state) as store, asking.listening(desk.state) as ear:
+    with open_state(desk.state) as store, listening(desk.state) as ear:
         store.write(lambda tx: leases.acquire(tx, asking.LEASE, "test", timedelta(minutes=5)))
         ear.settimeout(0.05)
         thread = threading.Thread(target=_work, args=(store, ear, end, heard, answer))
