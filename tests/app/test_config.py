@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.app import config
+from reconciler.app import config, config_schema
 from reconciler.app.config import Config
+from reconciler.app.config_channels import CHANNELS
+from reconciler.app.config_model import SettingsFile
 from reconciler.app.config_values import Listen
+from reconciler.desired import fields
 from reconciler.desired.problems import Problem
 from reconciler.errors import InvalidSettings, SettingsFault, SourceFault
 from reconciler.kit.secret import Secret
@@ -433,3 +436,40 @@ def test_a_reload_of_a_broken_file_keeps_the_old_settings_and_says_so(desk: Desk
 def repository(folder: Path) -> Path:
     subprocess.run(["git", "init", "-q", folder / "infra"], check=True)
     return folder / "infra"
+
+
+# -- what is written about them
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_schema_is_the_models() -> None:
+    assert (ROOT / config_schema.FILE).read_text() == config_schema.render(), (
+        "write it anew: python -m reconciler.app.config_schema"
+    )
+
+
+def test_every_field_is_documented() -> None:
+    text = (ROOT / "docs/daemon.md").read_text()
+    for field in fields.walk(SettingsFile):
+        if field.model is None and field.path != ("notifications",):
+            path = ".".join(field.path).replace("fleets.", "fleets[].")
+            assert f"| `{path}` |" in text, path
+    for name, model in CHANNELS.items():
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        for field in fields.walk(model):
+            if field.name in ("name", "type", "on", "remind"):
+                assert f"| `notifications[].{field.name}` |" in text
+            else:
+                assert f"`{field.name}`" in row, field.name
+
+
+def test_the_example_of_the_documentation_is_good(desk: Desk) -> None:
+    lines = (ROOT / "docs/daemon.md").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line == "    fleets:")
+    block = lines[start : next(i for i in range(start, len(lines)) if not lines[i].startswith("    "))]
+    text = "\n".join(line[4:] for line in block).replace("/etc/reconciler", str(desk.folder))
+    for name in ("webhook", "id_git", "ops.secret"):
+        desk.put(name, "something\n")
+    found = desk.load(text.replace("/usr/local/bin/smoke", "/bin/true"))
+    assert [channel.name for channel in found.notifications] == ["ops", "mail"]
