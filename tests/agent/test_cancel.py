@@ -43,6 +43,15 @@ def node(here: Here) -> Iterator[Here]:
     undress(here)
 
 
+@pytest.fixture(params=["3.6", "now"])
+def either(request: pytest.FixtureRequest) -> Iterator[Here]:
+    """A folder node served by the oldest Python, and by that of the tests."""
+    found = request.getfixturevalue("oldest" if request.param == "3.6" else "here")
+    assert isinstance(found, Here)
+    yield dress(found)
+    undress(found)
+
+
 @pytest.fixture
 def talk(node: Here) -> Iterator[Talk]:
     with node.talk() as talking:
@@ -57,37 +66,39 @@ def within(inside: Here) -> Iterator[Here]:
 
 
 def test_the_running_section_is_put_back_and_what_was_done_is_validated_and_reloaded(
-    node: Here, talk: Talk
+    either: Here,
 ) -> None:
+    node = either
     wanted = made(
         section("Site/a", vhost("a", "1")),
         section("Site/b", directory("/etc/panel/b"), *service("b", "slow"), vhost("b", "2")),
         section("Site/c", vhost("c", "3"), needs=("Site/b",)),
         section("Site/d", vhost("d", "4")),
     )
-    begin(talk, 1, wanted)
-    wait_for(node.path("/waiting").exists)
-    assert cancel(node, 1) == "stopping"
-    outcome = talk.answer()
-    assert states(outcome) == {"a": DONE, "b": STOPPED, "c": LEFT_OUT, "d": LEFT_OUT}
-    assert (outcome["state"], outcome["cancelled"], outcome["reloaded"]) == (
-        "failed",
-        True,
-        ["nginx.service"],
-    )
-    assert outcome["sections"]["Site/b"]["kept"] == []
-    assert conf(node) == {"a": "1"}
-    assert not node.path("/etc/panel/b").exists()
-    assert not node.path(f"{UNITS}/{name_of('b')}").exists()
-    told = calls(node)
-    assert told[-2:] == ["test", RELOAD]
-    assert f"stop {name_of('b')}" in told
-    assert [kind for kind, _ in talk.types("cancelled")] == ["cancelled"]
-    assert talk.types("step_failed") == [("step_failed", f"unit:{name_of('b')}")]
-    assert not node.path("/var/lib/panel/pending.json").exists()
-    assert talk.ask("hello", protocol=1)["running"] is None
-    begin(talk, 2, made(section("Site/d", vhost("d", "4"))))
-    assert talk.answer()["cancelled"] is False
+    with node.talk() as talk:
+        begin(talk, 1, wanted)
+        wait_for(node.path("/waiting").exists)
+        assert cancel(node, 1) == "stopping"
+        outcome = talk.answer()
+        assert states(outcome) == {"a": DONE, "b": STOPPED, "c": LEFT_OUT, "d": LEFT_OUT}
+        assert (outcome["state"], outcome["cancelled"], outcome["reloaded"]) == (
+            "failed",
+            True,
+            ["nginx.service"],
+        )
+        assert outcome["sections"]["Site/b"]["kept"] == []
+        assert conf(node) == {"a": "1"}
+        assert not node.path("/etc/panel/b").exists()
+        assert not node.path(f"{UNITS}/{name_of('b')}").exists()
+        told = calls(node)
+        assert told[-2:] == ["test", RELOAD]
+        assert f"stop {name_of('b')}" in told
+        assert [kind for kind, _ in talk.types("cancelled")] == ["cancelled"]
+        assert talk.types("step_failed") == [("step_failed", f"unit:{name_of('b')}")]
+        assert not node.path("/var/lib/panel/pending.json").exists()
+        assert talk.ask("hello", protocol=1)["running"] is None
+        begin(talk, 2, made(section("Site/d", vhost("d", "4"))))
+        assert talk.answer()["cancelled"] is False
 
 
 def test_units_that_start_together_are_kept_when_they_are_up(node: Here, talk: Talk) -> None:

@@ -88,6 +88,74 @@ def test_a_package_lock_held_for_a_while_is_waited_for(node: Node) -> None:
     assert time.monotonic() - began > 3
 
 
+def test_a_cancel_ends_the_wait_for_a_package_lock(node: Node) -> None:
+    """The real apt-get gives up at once and is asked again, the real rpm waits in the kernel."""
+    path = {"el": "/var/lib/rpm/.rpm.lock", "debian": "/var/lib/dpkg/lock-frontend"}[family(node)]
+    hold = f"import fcntl, time; f = open({path!r}, 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); time.sleep(600)"
+    node.run(f'nohup python3 -c "{hold}" >/run/held 2>&1 & until [ -s /run/held ]; do sleep 0.05; done')
+    with talk(node) as agent, talk(node) as other:
+        digest = agent.hand_over(wanted(node, package("nginx"), directory("/etc/panel")))
+        agent.request("apply", deployment=ulid(1), digest=digest, sections=None, fence=1)
+        time.sleep(3)
+        assert other.ask("cancel", deployment=ulid(1), fence=1)["state"] == "stopping"
+        outcome = agent.answer()
+        assert (outcome["state"], outcome["cancelled"]) == ("failed", True)
+        section = outcome["sections"]["Server/web1"]
+        assert (section["message"], section["kept"]) == ("cancelled", [])
+        node.run("pkill -f fcntl.[l]ockf")
+        assert agent.apply(2, wanted(node, package("nginx")))["state"] == "succeeded"
+
+
+def test_a_cancel_never_ends_a_package_transaction(node: Node) -> None:
+    """Wherever in the transaction it comes: the package is there and whole, or was never begun."""
+    redis = {"el": "redis", "debian": "redis-server"}[family(node)]
+    whole = {
+        "el": f"rpm -V --noconfig {redis} && dnf -q check",
+        "debian": 'test -z "$(dpkg --audit)" && apt-get -q check',
+    }
+    for number, delay in enumerate((0.2, 0.7, 1.4), 1):
+        with talk(node) as agent, talk(node) as other:
+            digest = agent.hand_over(wanted(node, package(redis)))
+            agent.request("apply", deployment=ulid(number), digest=digest, sections=None, fence=1)
+            time.sleep(delay)
+            other.ask("cancel", deployment=ulid(number), fence=1)
+            outcome = agent.answer()
+            changed = outcome["sections"]["Server/web1"]["changed"]
+            if changed or agent.apply(10 + number, wanted(node, package(redis)))["state"] == "succeeded":
+                node.run(whole[family(node)])
+            removed = agent.apply(20 + number, wanted(node, package(redis, "absent")))
+            assert removed["state"] == "succeeded", messages(removed)
+
+
+def test_a_unit_that_is_cancelled_while_it_starts_is_as_it_was(node: Node) -> None:
+    """Its job is taken out of systemd's queue, also when it has not begun: here it waits for another unit."""
+    first = b"[Service]\nType=oneshot\nExecStart=/bin/sleep 600\n"
+    second = b"[Unit]\nRequires=panel-first.service\nAfter=panel-first.service\n" + SERVICE
+    steps = [
+        directory("/etc/panel"),
+        file("/etc/panel/x.conf", b"good"),
+        file("/etc/systemd/system/panel-first.service", first),
+        file("/etc/systemd/system/panel-second.service", second),
+        unit("panel-second.service", active=True, enabled=True),
+    ]
+    with talk(node) as agent, talk(node) as other:
+        digest = agent.hand_over(wanted(node, *steps), first, second, b"good")
+        agent.request("apply", deployment=ulid(1), digest=digest, sections=None, fence=1)
+        node.run("until systemctl list-jobs | grep -q panel-second; do sleep 0.1; done")
+        told = other.ask("units", names=["panel-first.service", "panel-second.service"])["units"]
+        assert [(one["active"], one["sub"]) for one in told.values()] == [
+            ("activating", "start"),
+            ("inactive", "dead"),
+        ]
+        assert other.ask("cancel", deployment=ulid(1), fence=1)["state"] == "stopping"
+        outcome = agent.answer()
+        assert outcome["sections"]["Server/web1"]["message"] == "cancelled", messages(outcome)
+        assert outcome["sections"]["Server/web1"]["kept"] == []
+    assert "panel-second" not in node.output("systemctl list-jobs")
+    assert node.run("systemctl is-active panel-second.service", check=False).stdout.strip() == "inactive"
+    assert node.run("test -e /etc/systemd/system/panel-second.service", check=False).returncode == 1
+
+
 def test_a_user_comes_without_password_and_goes_into_the_archive(node: Node) -> None:
     node.run("groupadd extra; sed -i 's/^HOME_MODE.*//; s/^CREATE_HOME.*/CREATE_HOME yes/' /etc/login.defs")
     steps = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import Node
+from lab import Node, faults
 from reconciler.errors import DeadlinePassed, NodeLost
 from reconciler.kit import ids
 from reconciler.kit.canonical import Json
@@ -135,6 +135,72 @@ async def test_a_node_that_stays_away_is_given_up_at_the_deadline(managed: Manag
     later = await managed.status(deployment, len(notes.events), notes, within=60)
     assert later.state == "succeeded"
     assert notes.complete(), notes.shown()
+
+
+async def test_an_apply_that_is_let_go_of_goes_on(managed: Managed, node: Node) -> None:
+    """The task that follows it is cancelled at once; the node's work is not, and is found again."""
+    notes = Notes()
+    task = await begin(managed, node, notes)
+    task.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    running = (await managed.hello()).running
+    assert running
+    node.run("touch /run/go")
+    outcome = await managed.status(running, len(notes.events), notes, within=60)
+    assert (outcome.state, outcome.cancelled) == ("succeeded", False)
+    assert notes.complete(), notes.shown()
+
+
+async def test_an_apply_may_be_let_go_of_while_packets_are_dropped(node: Node, panel: KeyPair) -> None:
+    """With an hour's keepalive, neither the call nor closing waits for the node."""
+    await enrol(operator(node), panel)
+    install_gate(node)
+    pool = Pool(manner=replace(MANNER, keepalive=Keepalive(3600, 1)))
+    async with pool.node(panel_target(node, panel)) as managed:
+        notes = Notes()
+        task = await begin(managed, node, notes)
+        with faults.dropped_port(node):
+            task.cancel()
+            async with asyncio.timeout(5):
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            async with asyncio.timeout(15):
+                await pool.close()
+    node.run("touch /run/go")
+    async with Pool(manner=MANNER) as other, other.node(panel_target(node, panel)) as managed:
+        deployment = sorted(path.name for path in (node.root / "var/lib/panel/journal").iterdir())[-1]
+        outcome = await managed.status(deployment, within=60)
+        assert outcome.state == "succeeded", outcome
+
+
+async def test_a_cancelled_apply_that_loses_its_power_is_settled(managed: Managed, node: Node) -> None:
+    """The cancel is on the disk, the power goes before the runner has put anything back."""
+    node.run("mkdir -p /etc/systemd/system/panel-gate.service.d")
+    node.write(
+        f"/etc/systemd/system/{GATE}.d/slow.conf",
+        "[Service]\nExecStopPost=/bin/sleep 60\nTimeoutStopSec=90\n",
+    )
+    node.run("systemctl daemon-reload")
+    notes = Notes()
+    task = await begin(managed, node, notes)
+    running = (await managed.units([GATE]))[GATE]
+    assert running.active == "activating"
+    deployment = sorted(path.name for path in (node.root / "var/lib/panel/journal").iterdir())[-1]
+    assert await managed.cancel(deployment, 1) == "stopping"
+    await asyncio.sleep(0.5)
+    node.crash()
+    node.start()
+    await asyncio.to_thread(node.wait_ssh)
+    outcome = await task
+    assert (outcome.state, outcome.cancelled) == ("interrupted", True)
+    assert await managed.cancel(deployment, 1) == "ended"
+    node.run(f"rm -r /etc/systemd/system/{GATE}.d; systemctl daemon-reload; touch /run/go")
+    notes = Notes()
+    outcome = await (await begin(managed, node, notes))
+    assert (outcome.state, outcome.cancelled) == ("succeeded", False)
+    assert (node.root / SECOND[1:]).read_bytes() == BODIES[SECOND]
 
 
 async def test_after_a_power_cut_the_doubt_is_named_and_settled(managed: Managed, node: Node) -> None:

@@ -82,8 +82,12 @@ def start_all(names: List[str], broken: List[str]) -> Dict[str, str]:
 
 
 def take_back(unit: str) -> None:
-    """Stop a unit that systemd was asked to start and nobody waits for any more: its job may still be in the queue."""
+    """Stop a unit that systemd was asked to start and nobody waits for any more: its job may still be in the queue.
+
+    One that is stopped while it comes up counts as failed, which it did not.
+    """
     control("stop", unit)
+    control("reset-failed", unit)
 
 
 def _portions(names: List[str]) -> List[List[str]]:
