@@ -32,7 +32,9 @@ class Stage:
     lab: Lab
     nodes: dict[str, Node]
     fleet: Path
+    bare: Path
     state: Path
+    daemon: subprocess.Popen[bytes] | None = None
 
     @property
     def program(self) -> Path:
@@ -46,15 +48,16 @@ class Stage:
 
     @staticmethod
     def build(lab: Lab, folder: Path) -> Stage:
-        """Start a node for each server of the example fleet and make the repository from it."""
+        """Start a node for each server of the example fleet; make its repository, bare as on a git server, and a clone."""
         fleet = folder / "fleet"
         shutil.copytree(ROOT / "example-infra", fleet)
         # web1 is bare; web2 has its packages already, as machines from a provider's image often do
         nodes = {"web1": lab.add("web1", "el9"), "web2": lab.add("web2", "debian12-web")}
         lab.up()
-        stage = Stage(lab, nodes, fleet, folder / "state")
+        stage = Stage(lab, nodes, fleet, folder / "infra.git", folder / "state")
         stage.git("init", "-q", "-b", "main")
-        stage.commit("Declare the fleet")
+        stage.git("init", "-q", "--bare", "-b", "main", str(stage.bare))
+        stage.git("remote", "add", "origin", str(stage.bare))
         return stage
 
     def git(self, *words: str) -> str:
@@ -75,19 +78,84 @@ class Stage:
             *("commit", "-q", "-m", message),
         )
 
+    def push(self, *, refused: bool = False) -> str:
+        """`git push` as a person does it; what the hooks say comes as it happens. Gives all that was printed."""
+        print("\n$ git push", flush=True)
+        env = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+        words = ["git", "push", "-q", "origin", "main"]
+        said = []
+        with subprocess.Popen(
+            words, cwd=self.fleet, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as running:
+            assert running.stdout is not None
+            for line in running.stdout:
+                said.append(line)
+                print(line, end="", flush=True)
+        if (running.returncode != 0) is not refused:
+            raise DemoFailed(f"git push ended with {running.returncode}")
+        return "".join(said)
+
+    def serve(self) -> None:
+        """Start the daemon; its log goes to a file beside the state directory."""
+        print("\n$ reconciler serve --fleet infra.git &", flush=True)
+        with self.log.open("ab") as log:
+            self.daemon = subprocess.Popen(
+                [PROGRAM, "serve", "--fleet", str(self.bare), "--log-format", "text"],
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 30
+        while not (self.state / "daemon.sock").exists():
+            if self.daemon.poll() is not None or time.monotonic() > deadline:
+                raise DemoFailed(f"the daemon did not start:\n{self.log.read_text()[-2000:]}")
+            time.sleep(0.1)
+
+    def end_daemon(self) -> float:
+        """SIGTERM, and the seconds that it took to end. DemoFailed when it is not in order."""
+        if self.daemon is None:
+            return 0.0
+        began = time.monotonic()
+        self.daemon.terminate()
+        try:
+            code = self.daemon.wait(15)
+        except subprocess.TimeoutExpired:
+            self.daemon.kill()
+            self.daemon.wait()
+            raise DemoFailed("the daemon did not end within 15 seconds") from None
+        self.daemon = None
+        if code:
+            raise DemoFailed(f"the daemon ended with {code}:\n{self.log.read_text()[-2000:]}")
+        return time.monotonic() - began
+
+    def kill_daemon(self) -> None:
+        """No process is left behind, however the demonstration ends."""
+        if self.daemon is not None and self.daemon.poll() is None:
+            self.daemon.kill()
+            self.daemon.wait()
+
+    @property
+    def log(self) -> Path:
+        """The daemon's log."""
+        return self.state.with_name("daemon.log")
+
+    def environment(self) -> dict[str, str]:
+        """What the program is called with."""
+        return {
+            **os.environ,
+            "RECONCILER_STATE": str(self.state),
+            "RECONCILER_FLEET": str(self.bare),
+            "COLUMNS": "110",
+        }
+
     def reconciler(self, *words: str, show: bool = True, codes: Sequence[int] = (0,)) -> str:
         """Run the installed program as a user would, and print the command and what it prints."""
         if show:
             print(f"\n$ reconciler {' '.join(words)}", flush=True)
-        env = {
-            **os.environ,
-            "RECONCILER_STATE": str(self.state),
-            "RECONCILER_FLEET": str(self.fleet),
-            "COLUMNS": "110",
-        }
         done = subprocess.run(
             [PROGRAM, *words],
-            env=env,
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from reconciler import __version__
 from reconciler.app import alerting, nudges
 from reconciler.app.config import Config
 from reconciler.app.narrating import LogProgress
@@ -78,7 +79,7 @@ class Daemon:
         self.store = store
         self.config = config
         self.parts = parts or Parts()
-        self.meter = Metrics()
+        self.meter = Metrics(__version__)
         self.fleets: dict[str, FleetLoop] = {}
         self.beat = 0.0
         self.settled = False

@@ -76,7 +76,6 @@ class Window:
 
     def look(self, fleet: str, cause: str) -> None:
         """As `ports.Daemon`."""
-        log.info("a webhook says to look", fleet=fleet, cause=cause)
         self.daemon.look(fleet, "webhook")
 
 
