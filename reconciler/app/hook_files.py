@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.app.hooks import HookSettings, written_settings
+from reconciler.app.hook_settings import HookSettings, written_settings
 from reconciler.errors import SettingsFault
 
 NAMES = ("pre-receive", "post-receive")

@@ -1,20 +1,13 @@
-"""After a push: the running daemon is told to look, and what it does with the commit is shown as it happens."""
+"""After a push: what the daemon does with the commit, shown as it happens."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import json
-import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Literal
 
-from reconciler.app.hooks import Watch
+from reconciler.app.hook_settings import Watch
 from reconciler.kit.clock import utc_now
 from reconciler.kit.text import count
 from reconciler.store import Store, Tx
@@ -25,34 +18,9 @@ from reconciler.store.queries.plans import StoredPlan
 from reconciler.store.queries.revisions import Revision
 from reconciler.store.queries.sources import Source
 
-SOCKET = "daemon.sock"
-Told = Literal["told", "absent", "denied"]
-
 _PAUSE = 0.2
 _SETTLED = 1.5
 """How long nothing may run before a revision without a last word counts as done, in seconds."""
-
-
-def poke(state: Path, ref: str, commit: str) -> Told:
-    """Tells the daemon on its socket in the state directory to look at a branch. Never waits, never raises for its absence."""
-    message = json.dumps({"verb": "look", "ref": ref, "commit": commit}).encode("utf-8")
-    try:
-        # By the folder's descriptor: a socket's address has at most 107 characters, a path may have more.
-        folder = os.open(state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as fault:
-        return "denied" if fault.errno in (errno.EACCES, errno.EPERM) else "absent"
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
-            line.settimeout(0)
-            with contextlib.suppress(BlockingIOError):  # others have told it already
-                line.sendto(message, f"/proc/self/fd/{folder}/{SOCKET}")
-    except PermissionError:
-        return "denied"
-    except OSError:
-        return "absent"
-    finally:
-        os.close(folder)
-    return "told"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reconciler.app import config as daemon
 from reconciler.app.config_model import FleetSettings
-from reconciler.app.hooks import HookSettings, Watch
+from reconciler.app.hook_settings import HookSettings, Watch
 from reconciler.desired import remotes
 from reconciler.errors import SettingsFault, SourceFault
 

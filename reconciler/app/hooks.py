@@ -6,16 +6,15 @@ a hook only says it earlier and to the right person.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.app import planning
 from reconciler.app.fleets import Revision
+from reconciler.app.hook_settings import Push, Watch
 from reconciler.desired import lineage, signatures, source
 from reconciler.desired.problems import Problem
-from reconciler.desired.signatures import Policy, Signers, Verdict
+from reconciler.desired.signatures import Signers, Verdict
 from reconciler.desired.signers import read as read_signers
 from reconciler.desired.snapshot import load_snapshot
 from reconciler.desired.source import Incoming
@@ -27,40 +26,6 @@ from reconciler.plan.offline import recorded_from
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reconciler.plan.recorded import Recorded
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What a fleet follows of the repository: its branch, the folder of the manifests, who must sign."""
-
-    fleet: str = "main"
-    branch: str = "main"
-    path: str = ""
-    policy: Policy = "none"
-    signers: Path | None = None
-
-    @property
-    def ref(self) -> str:
-        """The branch's full name."""
-        return f"refs/heads/{self.branch}"
-
-
-@dataclass(frozen=True)
-class HookSettings:
-    """What `hook install` wrote beside the hooks. `follow` is how long to show progress after a push, in seconds."""
-
-    state: Path | None = None
-    follow: float = 20.0
-    watches: tuple[Watch, ...] = (Watch(),)
-
-
-@dataclass(frozen=True)
-class Push:
-    """One ref of a push: full ids, "" for none (the ref is made, or deleted)."""
-
-    ref: str
-    old: str
-    new: str
 
 
 @dataclass(frozen=True)
@@ -80,55 +45,6 @@ class Review:
     plan: Plan | None = None
     against: str = ""
     resources: int = 0
-
-
-def pushes(lines: Iterable[str]) -> tuple[Push, ...]:
-    """What git tells a hook on its standard input: `old new ref`, one line a ref (githooks(5))."""
-    found = []
-    for line in lines:
-        words = line.rstrip("\n").split(" ", 2)
-        if len(words) == 3:
-            old, new = (word if word.strip("0") else "" for word in words[:2])
-            found.append(Push(words[2], old, new))
-    return tuple(found)
-
-
-def read_settings(path: Path) -> HookSettings:
-    """What `hook install` wrote. SettingsFault when it cannot be read."""
-    hint = "run `reconciler hook install` for this repository again"
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        watches = tuple(
-            Watch(
-                w["fleet"], w["branch"], w["path"], w["policy"], Path(w["signers"]) if w["signers"] else None
-            )
-            for w in value["watches"]
-        )
-        return HookSettings(Path(value["state"]) if value["state"] else None, float(value["follow"]), watches)
-    except OSError as fault:
-        raise SettingsFault(f"{path} cannot be read: {fault.strerror}", hint=hint) from fault
-    except (ValueError, KeyError, TypeError) as fault:
-        raise SettingsFault(f"{path} is damaged", hint=hint) from fault
-
-
-def written_settings(settings: HookSettings) -> str:
-    """The same as a file's text."""
-    watches = [
-        {
-            "fleet": w.fleet,
-            "branch": w.branch,
-            "path": w.path,
-            "policy": w.policy,
-            "signers": str(w.signers or ""),
-        }
-        for w in settings.watches
-    ]
-    value: Mapping[str, object] = {
-        "state": str(settings.state or ""),
-        "follow": settings.follow,
-        "watches": watches,
-    }
-    return json.dumps(value, indent=2) + "\n"
 
 
 def review(repo: Path, push: Push, watch: Watch, state: Path | None, incoming: Incoming) -> Review:

@@ -13,7 +13,8 @@ import click
 from reconciler.cli import options
 
 if TYPE_CHECKING:
-    from reconciler.app.hooks import HookSettings, Push, Review, Watch
+    from reconciler.app.hook_settings import HookSettings, Push, Watch
+    from reconciler.app.hooks import Review
 
 _PLAN_LINES = 200
 
@@ -82,10 +83,10 @@ def uninstall(repo: Path) -> None:
 @click.option("--follow", type=click.FloatRange(0, 3600), help="Instead of what the settings say.")
 def run(name: str, path: Path, follow: float | None) -> int:
     """What the hooks call; git gives the refs of the push on standard input."""
-    from reconciler.app import hooks  # noqa: PLC0415 - help and completion stay fast
+    from reconciler.app import hook_settings  # noqa: PLC0415 - help and completion stay fast
 
-    pushed = hooks.pushes(sys.stdin.buffer.read().decode("utf-8", "replace").splitlines())
-    settings = hooks.read_settings(path)
+    pushed = hook_settings.pushes(sys.stdin.buffer.read().decode("utf-8", "replace").splitlines())
+    settings = hook_settings.read_settings(path)
     watched = [(push, watch) for push in pushed for watch in settings.watches if push.ref == watch.ref]
     out = _Terminal()
     if name == "pre-receive":
@@ -183,16 +184,14 @@ def _tell_plan(review: Review, out: _Terminal) -> None:
 def _follow(
     settings: HookSettings, watched: list[tuple[Push, Watch]], out: _Terminal, seconds: float
 ) -> None:
-    from reconciler.app import hook_follow  # noqa: PLC0415
-    from reconciler.errors import ReconcilerError  # noqa: PLC0415
+    from reconciler.app import hook_settings  # noqa: PLC0415
     from reconciler.kit.text import short  # noqa: PLC0415
-    from reconciler.store import open_state  # noqa: PLC0415
 
     state = settings.state
     for push, watch in watched:
         if state is None or not push.new:
             continue
-        match hook_follow.poke(state, push.ref, push.new):
+        match hook_settings.poke(state, push.ref, push.new):
             case "absent":
                 out.say("the daemon is not running; it takes this up when it starts")
                 continue
@@ -200,10 +199,17 @@ def _follow(
                 out.say("the daemon cannot be reached by this user; it looks here by itself")
             case "told":
                 out.say(f"the daemon looks at {watch.branch} {short(push.new)}")
-        if not seconds:
-            continue
-        try:
-            with open_state(state) as store:
-                hook_follow.Follower(store, watch, push.new, out.say).follow(seconds)
-        except ReconcilerError as fault:
-            out.say(f"progress cannot be shown here: {fault.message}")
+        if seconds:
+            _show_progress(state, watch, push.new, out, seconds)
+
+
+def _show_progress(state: Path, watch: Watch, commit: str, out: _Terminal, seconds: float) -> None:
+    from reconciler.app import hook_follow  # noqa: PLC0415 - SQLAlchemy is slow to import
+    from reconciler.errors import ReconcilerError  # noqa: PLC0415
+    from reconciler.store import open_state  # noqa: PLC0415
+
+    try:
+        with open_state(state) as store:
+            hook_follow.Follower(store, watch, commit, out.say).follow(seconds)
+    except ReconcilerError as fault:
+        out.say(f"progress cannot be shown here: {fault.message}")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.app.hook_follow import Follower, poke
-from reconciler.app.hooks import HookSettings, Watch, written_settings
+from reconciler.app.hook_follow import Follower
+from reconciler.app.hook_settings import HookSettings, Watch, poke, written_settings
 from reconciler.store import Store, Tx, open_state
 from reconciler.store.queries import deployments, events, plans, revisions, sources
 from reconciler.store.queries.deployments import NewDeployment
@@ -188,9 +188,14 @@ Unit = Callable[[Tx], object]
 def _followed(store: Store, *units: Unit, seconds: float = 30) -> list[str]:
     """What is said of a commit after the units were carried out."""
     said: list[str] = []
+
+    def say(text: str) -> bool:
+        said.append(text)
+        return True
+
     for unit in units:
         store.write(unit)
-    follower = Follower(store, Watch(), COMMIT, lambda text: said.append(text) is None)
+    follower = Follower(store, Watch(), COMMIT, say)
     thread = threading.Thread(target=follower.follow, args=(seconds,))
     thread.start()
     thread.join(60)
