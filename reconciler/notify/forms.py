@@ -17,7 +17,7 @@ from reconciler.notify.settings import MatrixChannel, SlackChannel, WebhookChann
 
 _JSON = {"Content-Type": "application/json"}
 _SLACK_TEXT = 580  # a section takes 3000 characters, and escaping makes one character five at most
-_MATRIX_TEXT = 8000  # an event may have 64 KiB, counted twice for both forms and up to six bytes a character
+_MATRIX_TEXT = 4000  # an event may have 64 KiB; the message is in it twice, at up to six bytes a character
 
 
 def webhook(channel: WebhookChannel, clock: Clock) -> Callable[[Notice], Outgoing]:

@@ -53,7 +53,8 @@ def open_client() -> httpx.AsyncClient:
         verify=ssl.create_default_context(),
         trust_env=False,
         follow_redirects=False,
-        timeout=SECONDS,
+        # shorter than `HttpSender`'s own limit: cancelled from outside, httpcore leaves a half-made TLS connection open
+        timeout=httpx.Timeout(SECONDS, connect=SECONDS / 3),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": "reconciler", "Accept-Encoding": "identity"},
     )
@@ -89,6 +90,8 @@ class HttpSender:
         try:
             async with asyncio.timeout(self._seconds):
                 return await self._exchange(request)
+        except (httpx.ConnectTimeout, httpx.PoolTimeout):
+            return Failed("no connection in time")
         except (TimeoutError, httpx.TimeoutException):
             return Failed(f"no answer within {self._seconds:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
