@@ -20,6 +20,7 @@ from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind
 from reconciler.record import inventory
 from reconciler.store.queries import databases, deployments, servers, sites
+from reconciler.testing.node import FakeNode
 
 from . import world
 from .world import World
@@ -36,7 +37,9 @@ OF_DATABASES = ("mariadb_database:", "mariadb_user:", "mariadb_grant:")
 
 NUMBER = st.integers(0, 5)
 THEN = st.tuples(
-    st.sampled_from(["wait", "apply", "apply", "die", "cut", "fail", "down"]),
+    st.sampled_from(
+        ["wait", "apply", "apply", "die", "cut", "fail", "down", "freeze", "drop", "step", "reload", "full"]
+    ),
     st.integers(0, 1),
     st.integers(0, 60),
 )
@@ -216,16 +219,35 @@ class FleetHistory(RuleBasedStateMachine):
             case "cut":
                 node.cut_after = number
                 self.world.apply()
-            case "fail":
-                node.failing = {f"Site/{self.pick('Site', number)}"}
+            case "drop":
+                node.drop_after = number
                 self.world.apply()
-                node.failing = set()
-            case "down":
-                node.down = True
-                self.world.apply(refresh=bool(number % 2))
-                node.down = False
+            case "down" | "freeze":
+                self.out_of_reach(node, what, refresh=bool(number % 2))
+            case "full":
+                node.disk_full = True
+                self.world.apply()
+            case "fail" | "step" | "reload":
+                keys = sorted(node.things) or [""]
+                node.failing = {
+                    {
+                        "fail": f"Site/{self.pick('Site', number)}",
+                        "step": keys[number % len(keys)],
+                        "reload": "reload:nginx.service",
+                    }[what]
+                }
+                self.world.apply()
             case _:
                 pass
+        for one in self.world.nodes.values():
+            one.failing, one.disk_full, one.drop_after = set(), False, None
+
+    def out_of_reach(self, node: FakeNode, what: str, *, refresh: bool) -> None:
+        """An apply while a node does not answer."""
+        fault = {"down": "down", "freeze": "frozen"}[what]
+        setattr(node, fault, True)
+        self.world.apply(refresh=refresh)
+        setattr(node, fault, False)
 
     # -- what goes wrong
 
@@ -252,7 +274,7 @@ class FleetHistory(RuleBasedStateMachine):
     @rule()
     def everything_comes_right(self) -> None:
         for node in self.world.nodes.values():
-            node.down, node.failing, node.cut_after = False, set(), None
+            node.cut_after = None
         if not self.servers:
             return
         self.world.apply()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from reconciler.record import inventory
 from reconciler.secrets import Box
 from reconciler.store import Store, Tx
 from reconciler.store.queries import deployments, servers
+from reconciler.testing import simulated
 from reconciler.testing.node import FakeNode
 from reconciler.testing.pool import FakePool
 
@@ -81,7 +81,6 @@ class World:
             "software": {"php": ["8.2"]},
         }
         self.nodes[address] = FakeNode(address)
-        self.nodes[address].first_wait = 0.0
         self.pin(address)
 
     def pin(self, address: str) -> None:
@@ -127,7 +126,7 @@ class World:
         )
 
     def observe(self) -> Observation:
-        return asyncio.run(self._observe(self.store))
+        return simulated.run(self._observe(self.store))
 
     async def _observe(self, store: Store) -> Observation:
         recorded = await store.aread(inventory.recorded)
@@ -153,7 +152,7 @@ class World:
             return results
 
         try:
-            results = asyncio.run(run())
+            results = simulated.run(run())
         except Killed:
             return []
         assert not self.store.read(deployments.unfinished)
