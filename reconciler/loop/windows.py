@@ -88,12 +88,27 @@ def standing(windows: Sequence[Window], now: datetime) -> Standing:
         coming = _Coming(windows, now, now + FAR)
         until = coming.change()
     is_open = coming.open_at(now)
-    return Standing(is_open, until, coming.decider(), is_open or coming.overrun())
+    return Standing(is_open, until, coming.decider(), is_open or coming.overrun_at(now))
 
 
 def next_change(windows: Sequence[Window], now: datetime) -> datetime | None:
     """When `windows` next begin or cease to let work start, in UTC; None when they do not within `FAR`."""
     return standing(windows, now).until
+
+
+def stop_at(windows: Sequence[Window], now: datetime) -> datetime | None:
+    """From when on work that goes on at `now`, an aware time, may no longer go on; `now` itself if it may not even now.
+
+    That is the first instant at which it is not open and a window that holds it shut does not permit overrun, which
+    may be later than the end of the stretch in which the work began. In UTC; None: not within nine days, far longer
+    than any work lasts. Raises ValueError for a naive time.
+    """
+    if now.tzinfo is None:
+        raise ValueError("windows need an aware time")
+    now = now.astimezone(UTC)
+    coming = _Coming(windows, now, now + _NEAR)
+    moments = (now, *coming.moments())
+    return next((at for at in moments if not coming.open_at(at) and not coming.overrun_at(at)), None)
 
 
 class _Coming:
@@ -114,15 +129,20 @@ class _Coming:
     def change(self) -> datetime | None:
         """The first instant after now, up to the horizon, at which `open_at` is another than now."""
         is_open = self.open_at(self._now)
+        return next((moment for moment in self.moments() if self.open_at(moment) != is_open), None)
+
+    def moments(self) -> list[datetime]:
+        """The instants after now, up to the horizon, at which a window opens or closes, in order."""
         # An end beyond the horizon may be put off by an opening beyond it; those up to it are certain.
-        moments = {
-            moment
-            for _, spans in self._all
-            for span in spans
-            for moment in span
-            if self._now < moment <= self._horizon
-        }
-        return next((moment for moment in sorted(moments) if self.open_at(moment) != is_open), None)
+        return sorted(
+            {
+                moment
+                for _, spans in self._all
+                for span in spans
+                for moment in span
+                if self._now < moment <= self._horizon
+            }
+        )
 
     def decider(self) -> str:
         for window, spans in (*self._denies, *self._allows):
@@ -131,9 +151,10 @@ class _Coming:
         opening = [(spans[0][0], index) for index, (_, spans) in enumerate(self._allows) if spans]
         return self._allows[min(opening)[1]][0].name if opening else ""
 
-    def overrun(self) -> bool:
-        holding = [window for window, spans in self._denies if _covers(spans, self._now)]
-        if not any(_covers(spans, self._now) for _, spans in self._allows):
+    def overrun_at(self, at: datetime) -> bool:
+        """Whether all windows that hold it shut at `at` permit overrun."""
+        holding = [window for window, spans in self._denies if _covers(spans, at)]
+        if not any(_covers(spans, at) for _, spans in self._allows):
             holding += [window for window, _ in self._allows]
         return all(window.overrun for window in holding)
 

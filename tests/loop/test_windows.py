@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.loop.windows import EVERY_DAY, FAR, Mode, Standing, Window, next_change, standing
+from reconciler.loop.windows import EVERY_DAY, FAR, Mode, Standing, Window, next_change, standing, stop_at
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -190,6 +190,20 @@ def test_every_window_that_holds_it_shut_must_permit_an_overrun(
     assert standing(windows, at(now)).overrun is may_finish
 
 
+def test_what_runs_is_stopped_at_the_first_window_that_permits_no_overrun() -> None:
+    night = window("02:00", 4 * HOUR)
+    day = window("08:00", 4 * HOUR, "deny", name="day", overrun=False)
+    running = at("2026-01-31T02:00")
+    assert stop_at([night], running) is None
+    assert stop_at([night, day], running) == at("2026-01-31T07:00")
+    assert standing([night, day], running).until == at("2026-01-31T05:00")  # it may overrun this one
+    assert stop_at([window("02:00", 4 * HOUR, overrun=False)], running) == at("2026-01-31T05:00")
+    assert stop_at([day], at("2026-01-31T08:00")) == at("2026-01-31T08:00")
+    assert stop_at((), running) is None
+    with pytest.raises(ValueError, match="aware"):
+        stop_at([night], datetime(2026, 1, 31))
+
+
 def test_one_of_several_allow_windows_without_overrun_stops_what_runs() -> None:
     windows = [window("02:00", HOUR), window("13:00", HOUR, name="noon", overrun=False)]
     assert standing(windows, at("2026-01-31T18:00")).overrun is False
@@ -286,7 +300,7 @@ MOMENTS = st.builds(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(windows=st.lists(WINDOWS, max_size=3), now=MOMENTS)
 def test_it_agrees_with_a_walk_through_the_minutes(windows: list[Window], now: datetime) -> None:
     shown = standing(windows, now)
@@ -304,7 +318,7 @@ def test_it_agrees_with_a_walk_through_the_minutes(windows: list[Window], now: d
             assert brute_open(windows, shown.until - timedelta(microseconds=1)) is shown.open
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(windows=st.lists(WINDOWS, max_size=3), now=MOMENTS)
 def test_who_decides_is_one_that_has_a_say(windows: list[Window], now: datetime) -> None:
     shown = standing(windows, now)
@@ -319,7 +333,7 @@ def test_who_decides_is_one_that_has_a_say(windows: list[Window], now: datetime)
         assert shown.by == ""
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(windows=st.lists(WINDOWS, min_size=1, max_size=3), now=MOMENTS)
 def test_following_the_changes_alternates_and_moves_on(windows: list[Window], now: datetime) -> None:
     """A loop that sleeps until the next change never sleeps past one and never spins."""
@@ -331,3 +345,17 @@ def test_following_the_changes_alternates_and_moves_on(windows: list[Window], no
             return
         assert shown.until > now
         now, expected = shown.until, not expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(windows=st.lists(WINDOWS, max_size=3), now=MOMENTS)
+def test_work_may_go_on_up_to_its_stop_and_not_at_it(windows: list[Window], now: datetime) -> None:
+    stop = stop_at(windows, now)
+    if stop is not None:
+        assert now <= stop
+        assert not standing(windows, stop).overrun
+    end = now + 2 * DAY if stop is None else min(stop, now + 2 * DAY)
+    moment = now
+    while moment < end:
+        assert standing(windows, moment).overrun
+        moment += 47 * MINUTE
