@@ -284,6 +284,29 @@ def test_the_environment_of_a_git_hook_does_not_lead_to_another_repository(
     assert not dirty(repo)
 
 
+def test_objects_in_a_pushs_quarantine_are_read_only_where_that_is_asked_for(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = head_commit(repo)
+    _git(tmp_path, "clone", "-q", "--bare", str(repo), "server.git")
+    server, quarantine = tmp_path / "server.git", tmp_path / "quarantine"
+    _write(repo, three_dot_yaml=SITE % "three")
+    pushed = _commit(repo)
+    for path in (repo / ".git" / "objects").glob("??/*"):  # the push's objects, outside of the server's own
+        target = quarantine / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(quarantine))
+    monkeypatch.setenv("GIT_ALTERNATE_OBJECT_DIRECTORIES", str(server / "objects"))
+    monkeypatch.setenv("GIT_QUARANTINE_PATH", str(quarantine))
+    with pytest.raises(SourceFault, match="no revision"):
+        read_commit(server, pushed)
+    incoming = source.Incoming.of(os.environ)
+    assert "three.yaml" in read_commit(server, pushed, incoming=incoming).files
+    assert is_ancestor(server, known, pushed, incoming=incoming)
+    assert source.Incoming.of({}).environment() == {}
+
+
 def test_programs_named_by_the_repository_are_not_run(repo: Path, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     script = tmp_path / "script"
