@@ -9,7 +9,6 @@ import random
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from reconciler.desired import mirror, signers
 from reconciler.errors import LeaseLost, ReconcilerError, StoreBusy, StoreFault
 from reconciler.kit import ids
 from reconciler.kit.clock import Clock, utc_now
-from reconciler.loop import memory
 from reconciler.loop.backoff import jittered
 from reconciler.loop.dispatch import Dispatch
 from reconciler.loop.fleet import FleetLoop
@@ -37,10 +35,10 @@ from reconciler.loop.operators import Operators
 from reconciler.loop.queue import WorkQueue
 from reconciler.loop.settings import FleetSpec, LoopLimits, LoopSettings
 from reconciler.loop.source import GitSource, Source
-from reconciler.loop.worker import Worker, drift_every
+from reconciler.loop.worker import Worker
 from reconciler.nodes.pool import Pool
 from reconciler.notify.notifier import Notifier
-from reconciler.record import inventory
+from reconciler.plan.guards import Thresholds
 from reconciler.secrets.redact import Redactor
 from reconciler.store import Store
 from reconciler.store.words import TriggeredVia
@@ -281,7 +279,15 @@ class Daemon:
 
     def _add(self, spec: FleetSpec) -> None:
         source = self.parts.source(spec, self.store) if self.parts.source else self._git_source(spec)
-        fleet = FleetLoop(spec, source, self.store, self.queue, self.parts.clock, ENGINE)
+        fleet = FleetLoop(
+            spec,
+            source,
+            self.store,
+            self.queue,
+            self.parts.clock,
+            ENGINE,
+            thresholds=self._means.settings.thresholds,
+        )
         self.fleets[spec.name] = fleet
         self._wakes[spec.name] = asyncio.Event()
         tasks = [asyncio.ensure_future(self._source(fleet))]
@@ -343,15 +349,8 @@ class Daemon:
         """Looks for drift that are due."""
         now = self.parts.clock()
         for fleet in self.fleets.values():
-            if fleet.target is None:
-                continue
-            recorded = await self.store.aread(lambda tx, n=fleet.name: inventory.recorded(tx, n))  # type: ignore[misc]
-            for server in fleet.target.assessment.groups:
-                last = await self.store.aread(lambda tx, s=server: memory.last_check(tx, s))  # type: ignore[misc]
-                every = drift_every(recorded, {server})
-                spread = every * 0.1 * random.Random(server).random()  # noqa: S311 - stable spread, no secret
-                if last is None or last > now + timedelta(seconds=1) or last + every + spread <= now:
-                    fleet.add(server, "schedule")
+            for server in fleet.timetable.due(now):
+                fleet.add(server, "schedule")
 
     # -- telling
 
@@ -419,6 +418,7 @@ def loop_settings(config: Config) -> LoopSettings:
             retry_longest=limits.retry.longest,
         ),
         commands=dict(config.checks),
+        thresholds=Thresholds(config.guards.mass_deletion.floor, config.guards.mass_deletion.share),
     )
 
 

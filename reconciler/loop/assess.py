@@ -10,6 +10,7 @@ from reconciler.desired.fleet import Key, Loaded
 from reconciler.kit.text import count
 from reconciler.loop import scope
 from reconciler.plan.draft import references
+from reconciler.plan.guards import Thresholds
 from reconciler.plan.identity import beyond
 from reconciler.plan.make import Head, make_plan
 from reconciler.plan.model import Action, Finding, Plan
@@ -54,6 +55,7 @@ class Inputs:
     suspended: Mapping[Key, str] = field(default_factory=dict)
     reviewed: Plan | None = None
     approved: Sequence[Approved] = ()
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def assess(given: Inputs) -> Assessment:
         created_at=given.created_at,
         engine=given.engine,
         hold=dict(given.suspended),
+        thresholds=given.thresholds,
     )
     findings = [*plan.findings, *_divergence(plan, given)]
     waiting = []

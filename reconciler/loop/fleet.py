@@ -10,12 +10,14 @@ from reconciler.desired.kinds import Kind
 from reconciler.desired.snapshot import Snapshot
 from reconciler.errors import SourceFault
 from reconciler.kit.clock import Clock, stamp
-from reconciler.loop import rollouts, target
+from reconciler.loop import memory, rollouts, target
 from reconciler.loop.assess import Assessment, Hold, Inputs, assess
 from reconciler.loop.queue import WorkQueue
+from reconciler.loop.schedule import Timetable
 from reconciler.loop.settings import FleetSpec
 from reconciler.loop.source import Source
 from reconciler.loop.target import Target
+from reconciler.plan.guards import Thresholds
 from reconciler.plan.recorded import Recorded
 from reconciler.record import conditions, inventory
 from reconciler.store import Store, Tx
@@ -46,6 +48,8 @@ class FleetLoop:
     target: Target | None = None
     released: frozenset[str] = frozenset()
     overrides: set[str] = field(default_factory=set)
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    timetable: Timetable = field(default_factory=Timetable)
     failed_as: dict[Key, str] = field(default_factory=dict)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -133,6 +137,8 @@ class FleetLoop:
         self.target = Target(
             self.name, snapshot, loaded, assessment, rollout, trigger, plan_id, rollback=rollback
         )
+        last = await self.store.aread(memory.last_checks)
+        self.timetable.keep(self.target.drift_every, last, self.clock())
         self.add(RECORDS, trigger)
         await self.settle_revision()
 
@@ -151,6 +157,7 @@ class FleetLoop:
             suspended=_suspended(tx, recorded, loaded),
             reviewed=target.reviewed(tx, self.name, tree),
             approved=target.approvals(tx, self.name, snapshot.commit),
+            thresholds=self.thresholds,
         )
 
     def _base(self, tx: Tx, recorded: Recorded) -> str:

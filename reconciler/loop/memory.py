@@ -92,9 +92,9 @@ def checked(tx: Tx, server: str) -> None:
     loop_state.put(tx, replace(known, checked_at=tx.now))
 
 
-def last_check(tx: Tx, server: str) -> datetime | None:
-    """When that was."""
-    return loop_state.get(tx, Kind.SERVER.value, server).checked_at
+def last_checks(tx: Tx) -> dict[str, datetime | None]:
+    """When that was, by server."""
+    return {one.name: one.checked_at for one in loop_state.listed(tx) if one.kind == Kind.SERVER.value}
 
 
 def breaker(tx: Tx, key: Key) -> Breaker:

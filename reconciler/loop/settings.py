@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from reconciler.plan.guards import Thresholds
+
 
 @dataclass(frozen=True)
 class FleetSpec:
@@ -45,8 +47,9 @@ class LoopLimits:
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Everything. `commands` are the health checks' commands by name."""
+    """Everything. `commands` are the health checks' commands by name, `thresholds` those of the guard against mass deletion."""
 
     fleets: tuple[FleetSpec, ...]
     limits: LoopLimits = field(default_factory=LoopLimits)
     commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    thresholds: Thresholds = field(default_factory=Thresholds)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cached_property
 
 from reconciler.desired.fleet import Key, Loaded
+from reconciler.desired.kinds import Database, Server, Site
+from reconciler.desired.scalars import seconds
 from reconciler.desired.snapshot import Snapshot
 from reconciler.kit import canonical
 from reconciler.kit.text import count
 from reconciler.loop import rollouts
 from reconciler.loop.assess import DIVERGED, Approved, Assessment
+from reconciler.loop.scope import declared_on
 from reconciler.plan import serial
 from reconciler.plan.identity import identity
 from reconciler.plan.model import Action, Plan
@@ -49,6 +53,19 @@ class Target:
     def recorded_then(self) -> frozenset[Key]:
         """What was recorded of the fleet when the revision was judged."""
         return frozenset(c.previous or c.key for c in self.assessment.plan.changes if c.before is not None)
+
+    @cached_property
+    def drift_every(self) -> dict[str, timedelta]:
+        """How often each server is compared with what was applied: the shortest interval of what is declared on it."""
+        found: dict[str, timedelta] = {}
+        for entry in self.loaded.fleet.entries.values():
+            server, manifest = declared_on(entry.manifest), entry.manifest
+            if server is None or not isinstance(manifest, Server | Site | Database):
+                continue
+            if manifest.spec.drift.mode != "off":
+                every = timedelta(seconds=seconds(manifest.spec.drift.every))
+                found[server] = min(found.get(server, every), every)
+        return found
 
     @cached_property
     def wanted(self) -> tuple[tuple[Key, str | None], ...]:

@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 from reconciler.converge import settle
 from reconciler.converge.executor import Part
 from reconciler.desired.fleet import Key, Loaded
 from reconciler.desired.kinds import Kind
-from reconciler.desired.scalars import seconds
 from reconciler.errors import LeaseLost, ReconcilerError, StalePlan
 from reconciler.kit.clock import stamp
 from reconciler.loop import drift, memory, rollouts, scope
@@ -23,7 +21,6 @@ from reconciler.loop.queue import Item
 from reconciler.loop.runs import Runs
 from reconciler.loop.target import Target
 from reconciler.plan.draft import references
-from reconciler.plan.ignore import drift_of
 from reconciler.plan.make import make_plan
 from reconciler.plan.model import DriftItem, Plan
 from reconciler.plan.recorded import Recorded
@@ -157,7 +154,7 @@ class Worker:
         if not look.reasons & {"cli"}:
             hold |= await self._backing_off(look, mine)
         heal: Sequence[DriftItem] = ()
-        if await self._due(look):
+        if look.reasons & LOOKS:
             observed = await self._observe(look, mine)
             if observed is None:
                 return
@@ -202,15 +199,6 @@ class Worker:
         ]
         return await self._store.aread(lambda tx: memory.backing_off(tx, failing, target.commit))
 
-    async def _due(self, look: Look) -> bool:
-        """Whether the nodes are to be asked for drift now."""
-        if look.reasons & (LOOKS - {"schedule"}):
-            return True
-        now = self._means.clock()
-        last = await self._store.aread(lambda tx: [memory.last_check(tx, name) for name in look.servers])
-        every = drift_every(look.recorded, look.servers)
-        return any(at is None or at + every <= now or at > now for at in last)
-
     async def _observe(self, look: Look, mine: Recorded) -> list[DriftItem] | None:
         """Compare nodes with what was applied: the drift to repair, or None when a node does not answer."""
         observed = await self._means.observer.observe(mine, look.servers)
@@ -249,16 +237,6 @@ class Worker:
                 look.fleet.add(name, "retry", wait)
         if any(k.kind is Kind.SSH_KEY for k in _records_left(look)):
             look.fleet.add(RECORDS, "again", 1.0)
-
-
-def drift_every(recorded: Recorded, servers: Collection[str]) -> timedelta:
-    """How often these servers are compared with what was applied: the shortest interval of what is on them."""
-    found = [
-        seconds(settings.every)
-        for entry in recorded.resources.values()
-        if entry.server in servers and (settings := drift_of(entry.manifest)).mode != "off"
-    ]
-    return timedelta(seconds=min(found, default=1800.0))
 
 
 def _records_left(look: Look) -> list[Key]:

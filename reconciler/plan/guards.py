@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from reconciler.desired.kinds import Kind
 from reconciler.kit.text import count
@@ -14,17 +15,28 @@ MASS_DELETION_FLOOR = 3
 MASS_DELETION_SHARE = 0.10
 """More removals than the floor and than this share of what is recorded wait for approval."""
 
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From how many removals on a plan waits: more than `floor`, and more than `share` of what is recorded."""
+
+    floor: int = MASS_DELETION_FLOOR
+    share: float = MASS_DELETION_SHARE
+
+
 _REMOVALS = (Action.DELETE, Action.FORGET, Action.REPLACE)
 
 
-def inspect(changes: Sequence[Change], recorded: Recorded) -> tuple[Finding, ...]:
+def inspect(
+    changes: Sequence[Change], recorded: Recorded, thresholds: Thresholds | None = None
+) -> tuple[Finding, ...]:
     """The findings on changes, the gravest first. Those on the source are made where the source is judged."""
     removals = [c for c in changes if c.action in _REMOVALS]
     found = (
         _protected(removals),
         _data_loss(removals),
         _server_with_sites(changes, recorded),
-        _mass_deletion(removals, recorded),
+        _mass_deletion(removals, recorded, thresholds or Thresholds()),
     )
     return tuple(finding for finding in found if finding is not None)
 
@@ -88,11 +100,11 @@ def _server_with_sites(changes: Sequence[Change], recorded: Recorded) -> Finding
     )
 
 
-def _mass_deletion(removals: Sequence[Change], recorded: Recorded) -> Finding | None:
+def _mass_deletion(removals: Sequence[Change], recorded: Recorded, thresholds: Thresholds) -> Finding | None:
     # Forgetting counts: what is forgotten is no longer watched, and declared again it gets another system user.
     hit = [c for c in removals if c.destroys or c.action is Action.FORGET]
     total = len(recorded.resources)
-    if len(hit) <= max(MASS_DELETION_FLOOR, MASS_DELETION_SHARE * total):
+    if len(hit) <= max(thresholds.floor, thresholds.share * total):
         return None
     return Finding(
         code="mass-deletion",

@@ -18,7 +18,7 @@ from reconciler.desired.kinds import Kind
 from reconciler.plan.allocate import Allocator
 from reconciler.plan.changes import Deciding
 from reconciler.plan.draft import Draft, Drafting
-from reconciler.plan.guards import inspect
+from reconciler.plan.guards import Thresholds, inspect
 from reconciler.plan.kinds import CREATION_ORDER
 from reconciler.plan.model import Action, Change, DriftItem, Plan
 from reconciler.plan.recorded import Recorded
@@ -59,12 +59,14 @@ def make_plan(  # noqa: PLR0913 - three inputs, and what describes them
     unreachable: Mapping[str, str] | None = None,
     renderer: SectionRenderer | None = None,
     hold: Holds | None = None,
+    thresholds: Thresholds | None = None,
 ) -> Plan:
     """Compare a revision with the recorded state. Pure: the same inputs give the same plan.
 
     `created_at` is RFC 3339; `engine` names this version of the program and its templates. `drift`, `refreshed` and
     `unreachable` (server to reason) say what asking the nodes gave. Problems of manifests are carried along; they never
     raise. `renderer` stands in for the blueprints in tests. What is in `hold` (resource to reason) stays as recorded.
+    `thresholds` are those of the guard against mass deletion.
     """
     renderer = renderer or BlueprintRenderer()
     standings = settle(loaded.fleet, recorded, hold)
@@ -85,7 +87,7 @@ def make_plan(  # noqa: PLR0913 - three inputs, and what describes them
         created_at=created_at,
         changes=changes,
         drift=tuple(sorted(drift, key=lambda item: (item.key, item.server, item.step))),
-        findings=(*standings.findings, *inspect(changes, recorded)),
+        findings=(*standings.findings, *inspect(changes, recorded, thresholds)),
         problems=tuple(sorted(loaded.problems)),
         author_name=head.author_name,
         author_email=head.author_email,
