@@ -109,11 +109,19 @@ class MailSender:
         return one_line(self._redact(", ".join(parts)), _SAID)
 
 
+class _Smtp(smtplib.SMTP):
+    """Not connected yet, so that its connection can be cut off from the moment that there is one."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(timeout=_STEP_SECONDS, local_hostname=_own_name())
+        self._host = host  # `starttls` compares the certificate with this, and `connect` does not set it
+
+
 class _Session:
     def __init__(self, channel: MailChannel, tls: Callable[[], ssl.SSLContext]) -> None:
         self._channel = channel
         self._tls = tls
-        self._smtp = smtplib.SMTP(timeout=_STEP_SECONDS, local_hostname=_own_name())
+        self._smtp = _Smtp(channel.host)
         self._stopped = False
 
     def send(self, message: EmailMessage) -> dict[str, tuple[int, bytes]]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+import httpx
+
 from reconciler.kit.secret import Secret
 from reconciler.notify import Alert, AlertType, Notifier, WebhookChannel
 from reconciler.store import Store
@@ -119,6 +121,11 @@ def alert(
 
 def hook(receiver: Receiver, name: str = "ops", **more: Any) -> WebhookChannel:
     return WebhookChannel(name, Secret(f"{receiver.url}/hook"), **more)
+
+
+def quick_client() -> httpx.AsyncClient:
+    """A client for plain HTTP; that of `posting` reads the system's certificates each time."""
+    return httpx.AsyncClient(trust_env=False, verify=False)
 
 
 async def see(store: Store, notifier: Notifier, *firing: Alert) -> None:
