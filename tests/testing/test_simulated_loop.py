@@ -66,7 +66,8 @@ def test_timers_fire_exactly_when_they_are_due() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         order: list[float] = []
-        dues = [random.Random(7).uniform(0, 1e6) for _ in range(5000)]
+        chance = random.Random(7)
+        dues = [chance.uniform(0, 1e6) for _ in range(5000)]
         dues += [dues[0] + 1e-7, dues[0]]
 
         def note(due: float) -> None:
@@ -79,6 +80,25 @@ def test_timers_fire_exactly_when_they_are_due() -> None:
         assert order == sorted(dues)
 
     run(main())
+
+
+def test_a_timer_whose_distance_cannot_be_told_exactly_does_not_fire_early() -> None:
+    pairs = [(a, b) for a, b in _random_pairs() if a + (b - a) < b]
+    assert len(pairs) > 20, "floats round down sometimes"
+
+    async def main(first: float, second: float) -> None:
+        loop = asyncio.get_running_loop()
+        fired = loop.create_future()
+        loop.call_at(first, lambda: loop.call_at(second, lambda: fired.set_result(loop.time())))
+        assert await fired == second
+
+    for first, second in pairs:
+        run(main(first, second))
+
+
+def _random_pairs() -> list[tuple[float, float]]:
+    chance = random.Random(1)
+    return [(chance.uniform(0, 10), chance.uniform(20, 1000)) for _ in range(5000)]
 
 
 @pytest.mark.parametrize("how", ["to_thread", "executor", "own executor", "wrapped"])
