@@ -236,6 +236,17 @@ async def test_a_full_group_does_not_hold_up_another() -> None:
     assert (await queue.take()).key == "a2"
 
 
+async def test_a_key_that_changes_its_group_is_handed_out_once_and_for_the_new_one() -> None:
+    queue = WorkQueue(limit=8)
+    queue.add("web1", "push", group="old")
+    queue.add("web1", "poll", group="new")
+    queue.add("web2", "push", group="old")
+    items = [await queue.take(), await queue.take()]
+    assert [(item.key, item.group) for item in items] == [("web1", "new"), ("web2", "old")]
+    assert await take_now(queue) is None
+    assert queue.depth == 0
+
+
 async def test_a_large_group_takes_turns_with_a_small_one() -> None:
     queue = WorkQueue(limit=1)
     for number in range(100):
