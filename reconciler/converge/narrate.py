@@ -45,5 +45,7 @@ def _words(event: Event) -> str:
         case "section_failed" | "section_skipped":
             word = "failed" if event.type == "section_failed" else "skipped"
             return f"{word}: {data.get('message', '')}"
+        case "cancelled":
+            return "cancelled: the step that runs is finished, what is left is not begun"
         case _:
             return ""
