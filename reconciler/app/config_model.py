@@ -38,14 +38,6 @@ class Signatures(Model):
     )
 
 
-class DriftLooks(Model):
-    """How often nodes are compared with what was applied, where a manifest does not say."""
-
-    every: Annotated[float, span("10s", "720h")] = Field(
-        default=1800.0, description="Time between two looks."
-    )
-
-
 class FleetSettings(Model):
     """One fleet: where its manifests come from."""
 
@@ -65,7 +57,6 @@ class FleetSettings(Model):
         default=None,
         description="Secret that the forge signs its webhooks with; a list while it is being replaced.",
     )
-    drift: DriftLooks = Field(default=DriftLooks(), description="How often to look for drift.")
 
     @property
     def addresses(self) -> tuple[str, ...]:

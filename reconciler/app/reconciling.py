@@ -30,7 +30,6 @@ _POLL = 0.2
 _QUIET = 1.5
 """Seconds for which nothing may be under way before the work counts as done: between a look and what follows from it
 nothing is recorded."""
-_SOON = frozenset(WAITS) & {"Queued", "SoakingServer"}
 """Waits that end by themselves in minutes; the others may take hours."""
 
 
@@ -150,7 +149,7 @@ def standing(tx: Tx, asked: Asked) -> Standing:
     if stalled is not None and stalled.status == "True":
         return Standing(subject, "not ready", stalled.message, over=True)
     if reconciling is not None and reconciling.status == "True":
-        over = reconciling.reason in WAITS and reconciling.reason not in _SOON
+        over = reconciling.reason in WAITS
         return Standing(subject, "not ready" if over else "working", reconciling.message, over=over)
     if ready is not None and ready.status != "True":
         return Standing(subject, "not ready", ready.message or ready.reason, over=True)

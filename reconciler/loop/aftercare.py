@@ -28,7 +28,7 @@ class Aftercare:
                 continue
             if row.state == "failed" and await self._behind(look, name):
                 continue
-            found = await watching.faults(
+            found = await self._means.faults(
                 target.loaded.fleet,
                 name,
                 prober=watching.NodeProber(self._store, self._means.pool, target.loaded.fleet),
@@ -36,7 +36,8 @@ class Aftercare:
                 since=row.since,
                 commands=self._means.settings.commands,
             )
-            await self._conclude(look, name, found)
+            new = [f"{check}: {said}" for check, said in found.items() if check not in row.failing_before]
+            await self._conclude(look, name, new)
 
     async def _watched(self, look: Look, name: str) -> ServerRollout | None:
         return await self._store.aread(lambda tx: rollouts.watched(tx, look.target.rollout, name))

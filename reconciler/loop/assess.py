@@ -13,10 +13,10 @@ from reconciler.plan.draft import references
 from reconciler.plan.guards import Thresholds
 from reconciler.plan.identity import beyond
 from reconciler.plan.make import Head, make_plan
-from reconciler.plan.model import Action, Finding, Plan
+from reconciler.plan.model import Action, Change, Finding, Plan
 from reconciler.plan.recorded import Recorded
 
-HoldReason = Literal["NeedsApproval", "PlanDiverged", "Refused", "Suspended"]
+HoldReason = Literal["NeedsApproval", "PlanDiverged", "Refused", "Suspended", "Conflict"]
 DIVERGED = "plan-diverged"
 """Code of the finding that the plan does more than the one that was reviewed."""
 
@@ -44,7 +44,8 @@ class Inputs:
     """What is assessed: a revision, the recorded state, and what people said about it.
 
     `suspended` are the resources that an operator suspended, each with the reason; `reviewed` the plan that was reviewed
-    for the same files, `approved` what was approved since.
+    for the same files, `approved` what was approved since; `foreign` are the resources that other fleets have, each with
+    the fleet's name.
     """
 
     loaded: Loaded
@@ -55,6 +56,7 @@ class Inputs:
     suspended: Mapping[Key, str] = field(default_factory=dict)
     reviewed: Plan | None = None
     approved: Sequence[Approved] = ()
+    foreign: Mapping[Key, str] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
 
 
@@ -82,13 +84,18 @@ class Assessment:
 def assess(given: Inputs) -> Assessment:
     """Judge a revision. The same inputs give the same answer."""
     holds = {key: Hold("Suspended", why) for key, why in given.suspended.items()}
+    for key in given.loaded.fleet.entries.keys() & given.foreign.keys():
+        why = (
+            f"{key} belongs to the fleet {given.foreign[key]}; choose another name, or remove it there first"
+        )
+        holds[key] = Hold("Conflict", why)
     plan = make_plan(
         given.loaded,
         given.recorded,
         head=given.head,
         created_at=given.created_at,
         engine=given.engine,
-        hold=dict(given.suspended),
+        hold={key: hold.message for key, hold in holds.items()},
         thresholds=given.thresholds,
     )
     findings = [*plan.findings, *_divergence(plan, given)]
@@ -96,7 +103,7 @@ def assess(given: Inputs) -> Assessment:
     for finding in findings:
         if not finding.blocking:
             continue
-        held = _not_approved(plan, finding, given.approved)
+        held = _not_approved(plan, finding, given)
         if held:
             waiting.append(finding)
         for address in held:
@@ -107,7 +114,7 @@ def assess(given: Inputs) -> Assessment:
 
 def _divergence(plan: Plan, given: Inputs) -> tuple[Finding, ...]:
     """The finding that the plan is not the reviewed one or a part of it."""
-    more = beyond(plan, given.reviewed) if given.reviewed is not None else ()
+    more = _beyond(plan, given.reviewed, given.recorded) if given.reviewed is not None else ()
     if not more:
         return ()
     message = f"{count(len(more), 'change')} of this plan {'is' if len(more) == 1 else 'are'} not in the reviewed one: "
@@ -123,14 +130,33 @@ def _divergence(plan: Plan, given: Inputs) -> tuple[Finding, ...]:
     )
 
 
-def _not_approved(plan: Plan, finding: Finding, approved: Sequence[Approved]) -> tuple[str, ...]:
+def _beyond(plan: Plan, seen: Plan, recorded: Recorded) -> tuple[str, ...]:
+    """As `identity.beyond`, except that what was seen may be tried again.
+
+    An attempt that failed leaves another record, from which other steps lead to the same end.
+    """
+    known = {change.address: change for change in seen.effective}
+    changes = {change.address: change for change in plan.effective}
+
+    def again(change: Change) -> bool:
+        before = recorded.resources.get(change.previous or change.key)
+        if before is None or not before.failed or change.destroys or change.action is Action.FORGET:
+            return False
+        wish = known.get(change.address)
+        same = wish is not None and (wish.after, wish.server) == (change.after, change.server)
+        return same or change.before == change.after
+
+    return tuple(address for address in beyond(plan, seen) if not again(changes[address]))
+
+
+def _not_approved(plan: Plan, finding: Finding, given: Inputs) -> tuple[str, ...]:
     """The addresses of a finding whose change is not exactly what somebody approved."""
     if not finding.approvable:
         return finding.addresses
     left = set(finding.addresses)
-    for one in approved:
+    for one in given.approved:
         if finding.code in one.codes:
-            left &= set(beyond(plan, one.plan))
+            left &= set(_beyond(plan, one.plan, given.recorded))
     return tuple(address for address in finding.addresses if address in left)
 
 

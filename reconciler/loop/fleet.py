@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.desired.fleet import Key, Loaded
@@ -10,6 +11,7 @@ from reconciler.desired.kinds import Kind
 from reconciler.desired.snapshot import Snapshot
 from reconciler.errors import SourceFault
 from reconciler.kit.clock import Clock, stamp
+from reconciler.kit.text import short
 from reconciler.loop import memory, rollouts, target
 from reconciler.loop.assess import Assessment, Hold, Inputs, assess
 from reconciler.loop.queue import WorkQueue
@@ -23,7 +25,7 @@ from reconciler.record import conditions, inventory
 from reconciler.store import Store, Tx
 from reconciler.store.queries import conditions as condition_rows
 from reconciler.store.queries import inventory as inventory_rows
-from reconciler.store.queries import revisions, suspensions
+from reconciler.store.queries import revisions, sources, suspensions
 from reconciler.store.words import RevisionStatus, TriggeredVia
 
 RECORDS = ""
@@ -36,7 +38,7 @@ class FleetLoop:
 
     `target` is None until a first revision could be read. `released` are rollout waves that an operator released;
     `overrides` servers whose maintenance windows do not count for their next run; `failed_as` what was wanted of a
-    resource (a digest) when it failed last.
+    resource (a digest) when it failed last; `neighbours` all fleets of this daemon, by name.
     """
 
     spec: FleetSpec
@@ -50,6 +52,7 @@ class FleetLoop:
     overrides: set[str] = field(default_factory=set)
     thresholds: Thresholds = field(default_factory=Thresholds)
     timetable: Timetable = field(default_factory=Timetable)
+    neighbours: Mapping[str, FleetLoop] = field(default_factory=dict)
     failed_as: dict[Key, str] = field(default_factory=dict)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -80,10 +83,7 @@ class FleetLoop:
             if known is not None and known.commit == commit and known.rollback == rollback and not again:
                 return True
             try:
-                if known is not None and known.commit == commit:
-                    snapshot, loaded = known.snapshot, known.loaded
-                else:
-                    snapshot, loaded = await self.source.read(commit)
+                snapshot, loaded = await self._read(commit)
             except SourceFault as fault:
                 message = fault.message
                 await self.store.awrite(
@@ -97,6 +97,12 @@ class FleetLoop:
                 snapshot, loaded, known.trigger if same and known else trigger, rollback=rollback
             )
             return True
+
+    async def _read(self, commit: str) -> tuple[Snapshot, Loaded]:
+        known = self.target
+        if known is not None and known.commit == commit:
+            return known.snapshot, known.loaded
+        return await self.source.read(commit)
 
     async def judge_again(self) -> None:
         """Something that a judgement rests on has changed: an approval, a suspension, a quarantine."""
@@ -117,20 +123,14 @@ class FleetLoop:
         given = await self.store.aread(lambda tx: self._inputs(tx, snapshot, loaded, tree))
         assessment = await asyncio.to_thread(assess, given)
         rollout = rollouts.plan_of(self.name, snapshot.commit, loaded.fleet)
-        quarantined = rollback and await self._has_nothing_to_go_back_to(snapshot.commit)
-        if quarantined:
+        aside = await self.store.aread(lambda tx: self._aside(tx, snapshot.commit)) if rollback else ""
+        if aside and await self._has_nothing_to_go_back_to(snapshot.commit):
             assessment = _standing_still(assessment)
+        around = target.Surroundings(tree, aside, self._declared_elsewhere())
 
         def unit(tx: Tx) -> str:
-            plan_id = target.record(tx, self.name, tree, assessment, loaded)
+            plan_id = target.record(tx, self.name, assessment, loaded, around)
             rollouts.begin(tx, rollout, sorted(assessment.servers))
-            if rollback:
-                why = (
-                    "the newest revision is quarantined and there is none to go back to"
-                    if quarantined
-                    else f"the newest revision is quarantined; {snapshot.commit[:12]} is followed instead"
-                )
-                conditions.fleet(tx, self.name, "Stalled", "True", "Quarantined", why, snapshot.commit)
             return plan_id
 
         plan_id = await self.store.awrite(unit)
@@ -142,12 +142,38 @@ class FleetLoop:
         self.add(RECORDS, trigger)
         await self.settle_revision()
 
+    def _aside(self, tx: Tx, followed: str) -> str:
+        """Why the newest revision is set aside, and what is followed instead."""
+        head = sources.get(tx, self.name)
+        newest = revisions.get(tx, head.head_commit, self.name) if head and head.head_commit else None
+        why = f" ({newest.reason})" if newest and newest.reason else ""
+        if newest is None or newest.commit == followed:
+            return f"{short(followed)} is quarantined{why} and there is no revision to go back to; push another one"
+        return (
+            f"{short(newest.commit)} is quarantined{why}; {short(followed)} is followed until the next commit"
+        )
+
+    def _declared_elsewhere(self) -> frozenset[str] | None:
+        """The addresses that the other fleets declare; None while one of them could not be read yet."""
+        found: set[str] = set()
+        for fleet in self.neighbours.values():
+            if fleet is self:
+                continue
+            if fleet.target is None:
+                return None
+            declared = fleet.target.loaded.fleet
+            found |= {str(key) for key in (*declared.entries, *declared.broken)}
+        return frozenset(found)
+
     async def _has_nothing_to_go_back_to(self, commit: str) -> bool:
         found = await self.store.aread(lambda tx: revisions.get(tx, commit, self.name))
         return found is not None and found.status == "quarantined"
 
     def _inputs(self, tx: Tx, snapshot: Snapshot, loaded: Loaded, tree: str) -> Inputs:
         recorded = inventory.recorded(tx, self.name)
+        known = revisions.get(tx, snapshot.commit, self.name)
+        # a review is of what a commit does when it comes; once all of it was done, it has nothing more to say
+        fresh = known is None or known.healthy_at is None
         return Inputs(
             loaded=loaded,
             recorded=replace(recorded, base_commit=self._base(tx, recorded)),
@@ -155,8 +181,13 @@ class FleetLoop:
             created_at=stamp(self.clock()),
             engine=self.engine,
             suspended=_suspended(tx, recorded, loaded),
-            reviewed=target.reviewed(tx, self.name, tree),
+            reviewed=target.reviewed(tx, self.name, tree) if fresh else None,
             approved=target.approvals(tx, self.name, snapshot.commit),
+            foreign={
+                Key(Kind(kind), name): fleet
+                for (kind, name), fleet in inventory_rows.owners(tx).items()
+                if fleet != self.name
+            },
             thresholds=self.thresholds,
         )
 
@@ -191,6 +222,7 @@ class FleetLoop:
         if done:
             message = f"{now.commit[:12]} is applied"
             conditions.fleet(tx, self.name, "Ready", "True", "Synced", message, now.commit)
+            target.spend(tx, self.name, now.commit)
             rollouts.complete(tx, now.rollout)
         else:
             what = f"{behind} to apply, {failed} not ready, {len(held)} held"

@@ -13,7 +13,7 @@ from reconciler.desired.kinds import Kind
 from reconciler.errors import StalePlan
 from reconciler.kit import canonical
 from reconciler.kit.clock import Clock
-from reconciler.loop import memory
+from reconciler.loop import memory, watching
 from reconciler.loop.fleet import FleetLoop
 from reconciler.loop.ports import Meter
 from reconciler.loop.settings import LoopSettings
@@ -29,7 +29,10 @@ from reconciler.store.queries import events
 
 @dataclass
 class Means:
-    """The store, the nodes, and how far to go: handed in by the composition, which replaces `settings` at a reload."""
+    """The store, the nodes, how far to go and how health is found out: handed in by the composition.
+
+    The composition replaces `settings` at a reload.
+    """
 
     store: Store
     pool: Pool
@@ -39,6 +42,7 @@ class Means:
     observer: Observer
     clock: Clock
     meter: Meter
+    faults: watching.Faults = watching.faults
 
     async def reachable(self, server: str, fault: str) -> None:
         """Record whether a server's node answers; `fault` is empty when it does."""

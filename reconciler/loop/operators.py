@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from reconciler.converge.executor import Executor
@@ -43,14 +44,16 @@ class Operators:
 
     async def once(self) -> None:
         """Answer what waits, and have fleets judged again whose approvals, suspensions or acceptances changed."""
-        if await self._store.aread(_anything_expired):
+        served = tuple(self._fleets)
+        news = await self._store.aread(lambda tx: _news(tx, served))
+        if news.expired:
             for gone in await self._store.awrite(_expire):
                 log.info("a suspension ended by itself", kind=gone.kind, name=gone.name)
-        for request in await self._store.aread(requests.waiting):
+        for request in news.waiting:
             await self._answer(request)
-        for name, fleet in self._fleets.items():
-            mark = await self._store.aread(lambda tx, n=name: _mark(tx, n))  # type: ignore[misc]
-            if name in self._mark and self._mark[name] != mark:
+        for name, mark in news.marks.items():
+            fleet = self._fleets.get(name)
+            if fleet is not None and name in self._mark and self._mark[name] != mark:
                 await fleet.look("cli", again=True)
             self._mark[name] = mark
 
@@ -153,8 +156,19 @@ def _look_soon(fleet: FleetLoop) -> None:
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
-def _anything_expired(tx: Tx) -> bool:
-    return suspensions.any_expired(tx)
+@dataclass(frozen=True)
+class _News:
+    """What there is to be found in the database, read at once: it is looked for every second."""
+
+    expired: bool
+    waiting: Sequence[Request]
+    marks: Mapping[str, Mark]
+
+
+def _news(tx: Tx, fleets: Sequence[str]) -> _News:
+    return _News(
+        suspensions.any_expired(tx), requests.waiting(tx), {name: _mark(tx, name) for name in fleets}
+    )
 
 
 def _expire(tx: Tx) -> list[suspensions.Suspension]:

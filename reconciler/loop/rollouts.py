@@ -137,11 +137,18 @@ def gate(
     return Gate(open=True, stop_at=stop_at)
 
 
-def started(tx: Tx, plan: Plan, servers: frozenset[str]) -> None:
-    """Work on these servers starts."""
+def started(tx: Tx, plan: Plan, servers: frozenset[str], failing_before: Mapping[str, Sequence[str]]) -> None:
+    """Work on these servers starts. `failing_before` are the checks, by server, that failed before the first start."""
     for server in servers:
         if rollouts.get(tx, plan.fleet, plan.commit, server) is not None:
-            rollouts.put(tx, plan.fleet, plan.commit, server, "applying")
+            before = failing_before.get(server)
+            rollouts.put(tx, plan.fleet, plan.commit, server, "applying", failing_before=before)
+
+
+def unstarted(tx: Tx, plan: Plan, servers: frozenset[str]) -> frozenset[str]:
+    """Those servers of a rollout on which it has not begun."""
+    rows = {row.server: row.state for row in rollouts.listed(tx, plan.fleet, plan.commit)}
+    return frozenset(server for server in servers if rows.get(server) == "pending")
 
 
 def nothing_to_do(tx: Tx, plan: Plan, servers: frozenset[str]) -> None:

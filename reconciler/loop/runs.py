@@ -13,7 +13,7 @@ from reconciler.converge.progress import Result
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind, Server
 from reconciler.errors import NodeFault, ReconcilerError, UsageFault
-from reconciler.loop import memory, rollouts
+from reconciler.loop import memory, rollouts, watching
 from reconciler.loop.look import Look, Means, unchanged, wanted
 from reconciler.plan.manifests import parse
 from reconciler.plan.model import Action, Plan
@@ -58,9 +58,35 @@ class Runs:
             if not await self._answers(look, name, keys):
                 return
         if plan.effective:
-            await self._store.awrite(lambda tx: rollouts.started(tx, target.rollout, look.servers))
+            before = await self._failing_before(look, plan)
+            await self._store.awrite(lambda tx: rollouts.started(tx, target.rollout, look.servers, before))
         results = await self._run(look, plan, gate.stop_at)
         await self._account(look, plan, results)
+
+    async def _failing_before(self, look: Look, plan: Plan) -> dict[str, list[str]]:
+        """The checks that fail before the revision has changed anything: only what gets worse is its doing.
+
+        Those of resources that are new count as failing: a site without an application yet is no fault of the commit.
+        """
+        target = look.target
+        fleet = target.loaded.fleet
+        fresh = frozenset(change.key for change in plan.effective if change.action is Action.CREATE)
+        found = {}
+        for name in await self._store.aread(lambda tx: rollouts.unstarted(tx, target.rollout, look.servers)):
+            new = watching.all_checks(fleet, name, fresh)
+            if len(new) == len(watching.all_checks(fleet, name)):
+                found[name] = new
+                continue
+            failing = await self._means.faults(
+                fleet,
+                name,
+                prober=watching.NodeProber(self._store, self._means.pool, fleet),
+                clock=self._means.clock,
+                since=self._means.clock(),
+                commands=self._means.settings.commands,
+            )
+            found[name] = sorted({*new, *failing})
+        return found
 
     def _gate(self, tx: Tx, look: Look, plan: Plan) -> rollouts.Gate:
         if look.fleet.overrides & look.servers:

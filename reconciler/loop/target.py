@@ -77,11 +77,19 @@ class Target:
 
 
 def approvals(tx: Tx, fleet: str, commit: str) -> list[Approved]:
-    """What operators approved of this commit's plans."""
+    """What operators approved of this commit's plans and was not carried out yet."""
     return [
         Approved(serial.plan_from_json(plans.document(tx, one.id)), frozenset(one.approved))
         for one in plans.approved_for(tx, fleet, commit)
+        if one.status != "applied"
     ]
+
+
+def spend(tx: Tx, fleet: str, commit: str) -> None:
+    """Everything of a commit is applied: what was approved of it does not count another time."""
+    for one in plans.approved_for(tx, fleet, commit):
+        if one.status != "applied":
+            plans.set_status(tx, one.id, "applied")
 
 
 def reviewed(tx: Tx, fleet: str, tree: str) -> Plan | None:
@@ -96,15 +104,35 @@ def slim(plan: Plan) -> Plan:
     return replace(plan, changes=changes)
 
 
-def record(tx: Tx, fleet: str, tree: str, assessment: Assessment, loaded: Loaded) -> str:
+@dataclass(frozen=True)
+class Surroundings:
+    """What a judgement is recorded with besides itself.
+
+    `tree` is the git tree of the manifests; `aside` says why another revision is set aside, empty when none is;
+    `others` are the addresses that other fleets declare, None while not all of them are known.
+    """
+
+    tree: str = ""
+    aside: str = ""
+    others: frozenset[str] | None = frozenset()
+
+
+def record(tx: Tx, fleet: str, assessment: Assessment, loaded: Loaded, around: Surroundings) -> str:
     """Keep the plan and bring the conditions up to what the revision means; the id of the plan's row, "" without one."""
-    plan = assessment.plan
+    plan, tree = assessment.plan, around.tree
     plan_id = _keep(tx, fleet, tree, assessment) if plan.effective else ""
     _hold(tx, assessment, plan_id)
     _broken(tx, loaded, plan.head_commit)
-    _forget_strangers(tx, assessment, loaded)
-    _fleet(tx, fleet, assessment, plan_id, loaded)
+    if around.others is not None:
+        _forget_strangers(tx, assessment, loaded, around.others)
+    _fleet(tx, fleet, assessment, loaded, _approve_by(assessment, plan_id), around.aside)
     return plan_id
+
+
+def _approve_by(assessment: Assessment, plan_id: str) -> str:
+    """How the plan is approved; empty when no approval lets any of it pass."""
+    can = plan_id and any(finding.approvable for finding in assessment.waiting)
+    return f"`reconciler approve {plan_id}`" if can else ""
 
 
 def _keep(tx: Tx, fleet: str, tree: str, assessment: Assessment) -> str:
@@ -114,33 +142,32 @@ def _keep(tx: Tx, fleet: str, tree: str, assessment: Assessment) -> str:
     summary: dict[str, int] = {}
     for change in plan.effective:
         summary[change.action.value] = summary.get(change.action.value, 0) + 1
-    stored = plans.put(
-        tx,
-        plans.NewPlan(
-            fleet=fleet,
-            identity=identity(plan),
-            commit=plan.head_commit,
-            tree=tree,
-            base_commit=plan.base_commit,
-            serial=plan.serial,
-            lineage=plan.lineage,
-            engine=plan.engine,
-            document=serial.plan_to_json(slim(plan)),
-            summary=summary,
-            findings=[
-                {
-                    "code": finding.code,
-                    "message": finding.message,
-                    "blocking": finding.blocking,
-                    "addresses": list(finding.addresses),
-                    "hint": finding.hint,
-                    "approvable": finding.approvable,
-                }
-                for finding in (*assessment.waiting, *(f for f in plan.findings if not f.blocking))
-            ],
-        ),
-        status=status,
+    new = plans.NewPlan(
+        fleet=fleet,
+        identity=identity(plan),
+        commit=plan.head_commit,
+        tree=tree,
+        base_commit=plan.base_commit,
+        serial=plan.serial,
+        lineage=plan.lineage,
+        engine=plan.engine,
+        document=serial.plan_to_json(slim(plan)),
+        summary=summary,
+        findings=[
+            {
+                "code": finding.code,
+                "message": finding.message,
+                "blocking": finding.blocking,
+                "addresses": list(finding.addresses),
+                "hint": finding.hint,
+                "approvable": finding.approvable,
+            }
+            for finding in (*assessment.waiting, *(f for f in plan.findings if not f.blocking))
+        ],
     )
+    stored = plans.put(tx, new, status=status)
+    if stored.status not in ("approved", "reviewed"):
+        plans.renew(tx, stored.id, status, new.findings)
     plans.supersede(tx, fleet, stored.id)
     plans.prune(tx, fleet, _KEPT_PLANS)
     return stored.id
@@ -149,8 +176,10 @@ def _keep(tx: Tx, fleet: str, tree: str, assessment: Assessment) -> str:
 def _hold(tx: Tx, assessment: Assessment, plan_id: str) -> None:
     commit = assessment.plan.head_commit
     for key, hold in assessment.holds.items():
+        if hold.reason == "Conflict":
+            continue  # its conditions are the other fleet's
         hint = f"; `reconciler approve {plan_id}`" if hold.reason in ("NeedsApproval", "PlanDiverged") else ""
-        conditions.held(tx, key, commit, hold.reason, hold.message + hint)
+        conditions.held(tx, key, commit, hold.reason, hold.message.removesuffix(".") + hint)
     for change in assessment.plan.changes:
         if change.key not in assessment.holds:
             conditions.freed(tx, change.key, commit)
@@ -164,26 +193,38 @@ def _broken(tx: Tx, loaded: Loaded, commit: str) -> None:
         conditions.held(tx, key, commit, "InvalidManifest", message)
 
 
-def _forget_strangers(tx: Tx, assessment: Assessment, loaded: Loaded) -> None:
+def _forget_strangers(tx: Tx, assessment: Assessment, loaded: Loaded, others: frozenset[str]) -> None:
     """Conditions of what is neither declared nor recorded by any fleet say nothing any more."""
-    known = {str(c.key) for c in assessment.plan.changes} | {str(key) for key in loaded.fleet.broken}
-    known |= {f"{entry.kind}/{entry.name}" for entry in inventory.all(tx)}
+    known = {str(c.key) for c in assessment.plan.changes} | {str(key) for key in loaded.fleet.broken} | others
+    known |= {f"{kind}/{name}" for kind, name in inventory.owners(tx)}
     for condition in condition_rows.listed(tx):
-        # another fleet's resource that was never applied cannot be told from a stranger; its next look says it again
         if condition.kind != "Fleet" and f"{condition.kind}/{condition.name}" not in known:
             condition_rows.forget(tx, condition.kind, condition.name)
 
 
-def _fleet(tx: Tx, fleet: str, assessment: Assessment, plan_id: str, loaded: Loaded) -> None:
-    commit = assessment.plan.head_commit
-    errors = loaded.errors
+def _fleet(tx: Tx, fleet: str, assessment: Assessment, loaded: Loaded, approve_by: str, aside: str) -> None:
+    """Stalled, for the gravest reason there is and with all that is to be said."""
+    commit, said = assessment.plan.head_commit, list[tuple[str, str]]()
+    if aside:
+        said.append(("Quarantined", aside))
     if assessment.waiting:
+        first = next((f for f in assessment.waiting if f.approvable), assessment.waiting[0])
         codes = ", ".join(finding.code for finding in assessment.waiting)
-        reason = "PlanDiverged" if any(f.code == DIVERGED for f in assessment.waiting) else "NeedsApproval"
-        message = f"{codes}: {assessment.waiting[0].message} `reconciler approve {plan_id}`"
-        conditions.fleet(tx, fleet, "Stalled", "True", reason, message, commit)
-    elif errors:
-        message = f"{count(len(errors), 'problem')} in the manifests: {errors[0]}"
-        conditions.fleet(tx, fleet, "Stalled", "True", "InvalidManifest", message, commit)
+        reason = "NeedsApproval" if approve_by else "Refused"
+        if any(f.code == DIVERGED for f in assessment.waiting):
+            reason = "PlanDiverged"
+        hint = f"; {approve_by}" if approve_by else f" {first.hint}"
+        message = first.message.removesuffix(".") if approve_by else first.message
+        said.append((reason, f"{codes}: {message}{hint}"))
+    conflicts = [hold.message for _, hold in sorted(assessment.holds.items()) if hold.reason == "Conflict"]
+    if conflicts:
+        said.append(
+            ("Conflict", conflicts[0] + (f" (and {len(conflicts) - 1} more)" if conflicts[1:] else ""))
+        )
+    if errors := loaded.errors:
+        said.append(("InvalidManifest", f"{count(len(errors), 'problem')} in the manifests: {errors[0]}"))
+    if said:
+        message = "; ".join(message for _, message in said)
+        conditions.fleet(tx, fleet, "Stalled", "True", said[0][0], message, commit)
     else:
         conditions.fleet(tx, fleet, "Stalled", "False", "Succeeded", "", commit)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from reconciler.converge import access
-from reconciler.desired.fleet import Fleet
-from reconciler.desired.kinds import Server
+from reconciler.desired.fleet import Fleet, Key
+from reconciler.desired.kinds import Kind, Server
 from reconciler.errors import NotEnrolled
 from reconciler.kit.clock import Clock
 from reconciler.loop import health
@@ -61,6 +62,23 @@ def targets(declared: Fleet, server: Server) -> list[tuple[health.HealthTarget, 
     return found
 
 
+class Faults(Protocol):
+    """Finds out what is wrong with a server and its sites; `faults` is the one that does."""
+
+    async def __call__(
+        self,
+        declared: Fleet,
+        server: str,
+        *,
+        prober: health.Prober,
+        clock: Clock,
+        since: datetime,
+        commands: Mapping[str, Sequence[str]],
+    ) -> Mapping[str, str]:
+        """As `faults`."""
+        ...
+
+
 async def faults(
     declared: Fleet,
     server: str,
@@ -69,13 +87,24 @@ async def faults(
     clock: Clock,
     since: datetime,
     commands: Mapping[str, Sequence[str]],
-) -> list[str]:
-    """What the health checks of a server and its sites find wrong; empty when all of them pass."""
+) -> dict[str, str]:
+    """What the health checks of a server and its sites find wrong, by check; empty when all of them pass."""
     manifest = declared.server(server)
     if manifest is None:
-        return []
-    found = []
+        return {}
+    found: dict[str, str] = {}
     for target, checks in targets(declared, manifest):
         results = await health.check(target, checks, prober, clock=clock, since=since, commands=commands)
-        found += [f"{target.kind}/{target.name} {r.check}: {r.message}" for r in results if not r.ok]
+        found |= {f"{target.kind}/{target.name} {r.check}": r.message for r in results if not r.ok}
     return found
+
+
+def all_checks(declared: Fleet, server: str, only: Collection[Key] | None = None) -> list[str]:
+    """The names of a server's checks, as in `faults`, or those of some resources."""
+    manifest = declared.server(server)
+    return [
+        f"{target.kind}/{target.name} {check}"
+        for target, checks in (targets(declared, manifest) if manifest is not None else ())
+        if only is None or Key(Kind(target.kind), target.name) in only
+        for check in checks
+    ]

@@ -63,9 +63,26 @@ class Worker:
         except StalePlan:
             fleet.add(server, "again", 0.05)
         except ReconcilerError as fault:
+            await self._say(fleet, server, fault)
             await self._means.put_off(fleet, server, fault.message, stalled=fault.reaction == "stall")
         finally:
             await fleet.settle_revision()
+
+    async def _say(self, fleet: FleetLoop, server: str, fault: ReconcilerError) -> None:
+        """A fault that concerns a look as a whole is a condition of its server, or of the fleet."""
+        commit = fleet.target.commit if fleet.target else ""
+        message = f"{fault.message}; {fault.hint}" if fault.hint else fault.message
+        reason = type(fault).__name__
+
+        def unit(tx: Tx) -> None:
+            if server == RECORDS:
+                conditions.fleet(tx, fleet.name, "Stalled", "True", reason, message, commit)
+            elif fault.reaction == "stall":
+                conditions.held(tx, Key(Kind.SERVER, server), commit, reason, message)
+            else:
+                conditions.waits(tx, Key(Kind.SERVER, server), commit, reason, message)
+
+        await self._store.awrite(unit)
 
     # -- what is on no node
 
@@ -99,12 +116,15 @@ class Worker:
     # -- servers
 
     async def _server(self, fleet: FleetLoop, target: Target, server: str, reasons: frozenset[str]) -> None:
-        servers = target.assessment.groups.get(server, frozenset({server}))
+        servers = _together(target, server)
         async with self._alone(servers):
-            if fleet.target is not target:
-                target = fleet.target or target
-                servers = target.assessment.groups.get(server, servers)
-            look = Look(fleet, target, frozenset(servers), reasons)
+            newest = fleet.target or target
+            if _together(newest, server) != servers:
+                fleet.add(
+                    server, min(reasons)
+                )  # another revision came meanwhile, and binds other servers together
+                return
+            look = Look(fleet, newest, servers, reasons)
             if await self._suspended(look):
                 return
             await self._settle(look)
@@ -237,6 +257,10 @@ class Worker:
                 look.fleet.add(name, "retry", wait)
         if any(k.kind is Kind.SSH_KEY for k in _records_left(look)):
             look.fleet.add(RECORDS, "again", 1.0)
+
+
+def _together(target: Target, server: str) -> frozenset[str]:
+    return target.assessment.groups.get(server, frozenset({server}))
 
 
 def _records_left(look: Look) -> list[Key]:

@@ -53,8 +53,8 @@ def in_sync(tx: Tx, key: Key) -> None:
         _put(tx, key, "Drifted", "False", "InSync", "", None)
 
 
-HELD = ("NeedsApproval", "PlanDiverged", "Refused", "Suspended", "InvalidManifest", "Quarantined")
-"""Reasons of Stalled that a later look may take back although nothing was applied."""
+OF_AN_ATTEMPT = ("NeedsAttention", "Cancelled", "Progressing")
+"""Reasons that only another attempt takes back; all others go when nothing stands in the way any more."""
 
 
 def held(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
@@ -71,12 +71,12 @@ def freed(tx: Tx, key: Key, revision: str) -> None:
     words = ("Stalled", "Reconciling")
     for word in words:
         known = conditions.get(tx, key.kind.value, key.name, word)
-        if known is not None and known.reason in (*HELD, *WAITS):
+        if known is not None and known.status == "True" and known.reason not in OF_AN_ATTEMPT:
             _put(tx, key, word, "False", "Succeeded", "", revision)
 
 
-WAITS = ("WindowClosed", "RolloutWaiting", "NodeUnreachable", "BackingOff", "Queued", "SoakingServer")
-"""Reasons of Reconciling for work that will begin by itself."""
+WAITS = ("WindowClosed", "RolloutWaiting", "NodeUnreachable", "BackingOff")
+"""Reasons of Reconciling for work that begins by itself, later than at once."""
 
 
 def waits(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:

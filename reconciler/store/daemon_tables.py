@@ -61,6 +61,7 @@ rollouts = sa.Table(
     text("server"),
     text("state"),
     text("message"),
+    json("failing_before"),
     instant("since"),
     one_of("state", words.RolloutState),
     sa.UniqueConstraint("fleet", "commit", "server"),

@@ -71,7 +71,6 @@ fleets:
     poll: 90s
     signatures: {{policy: strict, signers: {desk.signers}}}
     webhookSecret: {{file: {desk.secret}}}
-    drift: {{every: 10m}}
   - name: lab
     remotes: [file:///srv/git/lab.git]
     webhookSecret: [{{env: HOOK}}, {{credential: hook.old}}]
@@ -96,13 +95,9 @@ def test_every_section_is_read(desk: Desk) -> None:
     prod, lab = found.fleets
     assert (prod.name, prod.branch, prod.path, prod.poll) == ("prod", "release", "hosting/prod", 90.0)
     assert prod.addresses == ("ssh://git@git.example.test/infra.git", "https://git.example.test/infra.git")
-    assert (prod.signatures.policy, prod.signatures.signers, prod.drift.every) == (
-        "strict",
-        desk.signers,
-        600.0,
-    )
+    assert (prod.signatures.policy, prod.signatures.signers) == ("strict", desk.signers)
     assert lab.webhook_secret == (Secret("newer"), Secret("older"))
-    assert (lab.branch, lab.path, lab.poll, lab.drift.every) == ("main", "", 60.0, 1800.0)
+    assert (lab.branch, lab.path, lab.poll) == ("main", "", 60.0)
     assert (found.git.ssh_key, found.git.known_hosts, found.git.timeout) == (desk.key, desk.known_hosts, 90.0)
     limits = found.limits
     assert (limits.nodes, limits.per_fleet, limits.apply_within) == (4, 2, 3600.0)

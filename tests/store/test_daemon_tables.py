@@ -118,7 +118,7 @@ def test_a_rollouts_state_tells_since_when(store: Store, now: Now) -> None:
     now.at += timedelta(minutes=5)
     store.write(lambda tx: rollouts.put(tx, "main", "c1", "web1", "soaking", "1 minute left"))
     assert store.read(lambda tx: rollouts.get(tx, "main", "c1", "web1")) == rollouts.ServerRollout(
-        "main", "c1", "web1", "soaking", "1 minute left", START
+        "main", "c1", "web1", "soaking", "1 minute left", [], START
     )
     store.write(lambda tx: rollouts.put(tx, "main", "c1", "web1", "healthy"))
     assert [r.since for r in store.read(lambda tx: rollouts.listed(tx, "main", "c1"))] == [now.at]

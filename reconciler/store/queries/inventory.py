@@ -84,6 +84,12 @@ def origins(tx: Tx) -> list[Origin]:
     return rows.every(tx, rows.select(table, Origin).order_by(table.c.kind, table.c.name), Origin)
 
 
+def owners(tx: Tx) -> dict[tuple[str, str], str]:
+    """The fleet of everything that is recorded, by kind and name."""
+    statement = sa.select(table.c.kind, table.c.name, table.c.fleet)
+    return {(row.kind, row.name): row.fleet for row in tx.connection.execute(statement)}
+
+
 def digests(tx: Tx, fleet: str) -> dict[tuple[str, str], str]:
     """The digest of every recorded manifest of a fleet, by kind and name: cheaper than whole entries."""
     statement = sa.select(table.c.kind, table.c.name, table.c.digest).where(table.c.fleet == fleet)

@@ -112,6 +112,11 @@ def review(tx: Tx, plan_id: str, by: str) -> None:
     rows.update(tx, table, plan_id, {"reviewed_by": by, "reviewed_at": tx.now, "status": "reviewed"})
 
 
+def renew(tx: Tx, plan_id: str, status: PlanStatus, findings: Sequence[Mapping[str, Any]]) -> None:
+    """A plan that is known is the one of the moment again: how it stands now, and what its findings are now."""
+    rows.update(tx, table, plan_id, {"status": status, "findings": [dict(finding) for finding in findings]})
+
+
 def set_status(tx: Tx, plan_id: str, status: PlanStatus) -> None:
     """How the plan stands."""
     rows.update(tx, table, plan_id, {"status": status})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,22 +16,38 @@ from reconciler.store.words import RolloutState
 
 @dataclass(frozen=True)
 class ServerRollout:
-    """One server's part in the rollout of one commit; `since` is when it came to this state."""
+    """One server's part in the rollout of one commit; `since` is when it came to this state.
+
+    `failing_before` are the health checks that failed before anything was changed: they say nothing about the commit.
+    """
 
     fleet: str
     commit: str
     server: str
     state: RolloutState
     message: str
+    failing_before: list[str]
     since: datetime
 
 
-def put(tx: Tx, fleet: str, commit: str, server: str, state: RolloutState, message: str = "") -> None:
-    """Sets the state; `since` moves only when the state does."""
+def put(
+    tx: Tx,
+    fleet: str,
+    commit: str,
+    server: str,
+    state: RolloutState,
+    message: str = "",
+    failing_before: Sequence[str] | None = None,
+) -> None:
+    """Sets the state; `since` moves only when the state does. `failing_before` None keeps what was known of it."""
     identity = {"fleet": fleet, "commit": commit, "server": server}
     known = get(tx, fleet, commit, server)
     since = known.since if known is not None and known.state == state else tx.now
-    rows.upsert(tx, table, identity, {"state": state, "message": message, "since": since})
+    before = (
+        known.failing_before if known is not None and failing_before is None else list(failing_before or ())
+    )
+    values = {"state": state, "message": message, "failing_before": before, "since": since}
+    rows.upsert(tx, table, identity, values)
 
 
 def get(tx: Tx, fleet: str, commit: str, server: str) -> ServerRollout | None:

@@ -107,6 +107,7 @@ def _rollouts() -> None:
         sa.Column("server", sa.Text, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("message", sa.Text, nullable=False),
+        sa.Column("failing_before", sa.JSON, nullable=False),
         sa.Column("since", sa.Text, nullable=False),
         sa.CheckConstraint(
             "state IN ('pending', 'applying', 'soaking', 'healthy', 'failed')", name="ck_rollouts_state"
