@@ -9,6 +9,7 @@ Exceptions are for faults, and each leaf states the reaction that the loop and t
     │   │   └── InvalidSettings  stall   the daemon's settings file has problems; carries them
     │   ├── WrongKey          stall   APP_KEY does not open what is stored
     │   ├── SourceFault       stall   the fleet repository or the revision cannot be read
+    │   │   ├── SourceEmpty        stall   the repository holds nothing, or not the branch
     │   │   └── SourceUnreachable  retry   no remote of the fleet repository answers
     │   ├── InvalidFleet      stall   manifests have problems; carries them
     │   ├── StalePlan         stall   the saved plan no longer fits the recorded state
@@ -71,6 +72,10 @@ class WrongKey(UsageFault):
 
 class SourceFault(UsageFault):
     """The fleet repository or the revision cannot be read."""
+
+
+class SourceEmpty(SourceFault):
+    """The remote answers, but it holds nothing, or has no such branch: never a reason to delete anything."""
 
 
 class SourceUnreachable(SourceFault):

@@ -23,7 +23,7 @@ from reconciler.desired.git_failures import Failure
 from reconciler.desired.git_process import Bounds, Ended
 from reconciler.desired.mirror_folder import Held
 from reconciler.desired.remotes import PROTOCOLS, Remote, check_branch, digest, parse, ssh_command
-from reconciler.errors import SourceFault, SourceUnreachable
+from reconciler.errors import SourceEmpty, SourceFault, SourceUnreachable
 from reconciler.kit.text import did_you_mean
 
 T = TypeVar("T")
@@ -212,11 +212,11 @@ class Mirror:
         names = [name.removeprefix("refs/heads/") for name in heads]
         if not names:
             hint = f"push the manifests to its branch {branch}; until then everything stays as it is"
-            return SourceFault(f"{remote.name}: the repository is empty", hint=hint)
+            return SourceEmpty(f"{remote.name}: the repository is empty", hint=hint)
         close = did_you_mean(branch, names)
         hint = f"{close} " if close else ""
         hint += "check the settings' branch, or push the branch again; until then everything stays as it is"
-        return SourceFault(f"{remote.name}: there is no branch {branch}", hint=hint)
+        return SourceEmpty(f"{remote.name}: there is no branch {branch}", hint=hint)
 
     def _bring(
         self, remote: Remote, branch: str, stop: threading.Event, lock: Held, passed: tuple[str, ...]

@@ -48,7 +48,7 @@ def answers(tx: Tx, server: str) -> None:
         loop_state.put(tx, replace(known, failures=0, retry_at=None))
 
 
-def backing_off(tx: Tx, keys: Sequence[Key], commit: str) -> dict[Key, str]:
+def backing_off(tx: Tx, keys: Sequence[Key], commit: str, limits: LoopLimits) -> dict[Key, str]:
     """Those of `keys` that must not be tried now: their time has not come, or somebody cancelled them at this commit."""
     found = {}
     for key in keys:
@@ -60,16 +60,22 @@ def backing_off(tx: Tx, keys: Sequence[Key], commit: str) -> dict[Key, str]:
             and stalled.observed_revision == commit
         ):
             found[key] = stalled.message
-        elif known.retry_at is not None and known.retry_at > tx.now:
-            found[key] = (
-                f"it failed {known.failures} times in a row and is tried again at {known.retry_at:%H:%M:%S} UTC"
-            )
+        elif (at := _retry_at(tx, known, limits)) is not None and at > tx.now:
+            found[key] = f"it failed {known.failures} times in a row and is tried again at {at:%H:%M:%S} UTC"
     return found
 
 
-def next_try(tx: Tx, keys: Sequence[Key]) -> float | None:
+def _retry_at(tx: Tx, known: loop_state.LoopState, limits: LoopLimits) -> datetime | None:
+    """When to try again; now, when that lies farther ahead than any wait is long: the clock was set back."""
+    if known.retry_at is None:
+        return None
+    longest = timedelta(seconds=limits.retry_longest * _STALLED_FACTOR)
+    return known.retry_at if known.retry_at <= tx.now + longest else tx.now
+
+
+def next_try(tx: Tx, keys: Sequence[Key], limits: LoopLimits) -> float | None:
     """Seconds until the first of `keys` is to be tried again; None when none failed."""
-    known = (loop_state.get(tx, key.kind.value, key.name).retry_at for key in keys)
+    known = (_retry_at(tx, loop_state.get(tx, key.kind.value, key.name), limits) for key in keys)
     times = [at for at in known if at is not None]
     return max(0.0, (min(times) - tx.now).total_seconds()) if times else None
 

@@ -116,8 +116,8 @@ def gate(
             until = f" until {standing.until:%Y-%m-%d %H:%M} UTC" if standing.until else ""
             by = f" ({standing.by})" if standing.by else ""
             return Gate(False, "WindowClosed", f"the maintenance window is closed{until}{by}", standing.until)  # noqa: FBT003
-        ends = standing.until
-        if ends is not None and not windows.standing(plan.spec(server).windows, ends).overrun:
+        ends = windows.stop_at(plan.spec(server).windows, now)
+        if ends is not None:
             stop_at = min(stop_at or ends, ends)
     if not changes:
         return Gate(open=True, stop_at=stop_at)

@@ -13,7 +13,7 @@ from reconciler.desired.fleet import Loaded
 from reconciler.desired.mirror import Mirror
 from reconciler.desired.signers import Signers, of_fleet
 from reconciler.desired.snapshot import Snapshot, load_snapshot
-from reconciler.errors import SourceFault, SourceUnreachable
+from reconciler.errors import SourceEmpty, SourceFault, SourceUnreachable
 from reconciler.kit.text import short
 from reconciler.loop.settings import FleetSpec
 from reconciler.record import conditions
@@ -83,7 +83,7 @@ class GitSource:
         except SourceUnreachable as fault:
             await self._note("unreachable", _said(fault))
         except SourceFault as fault:
-            await self._note("empty", _said(fault))
+            await self._note("empty" if isinstance(fault, SourceEmpty) else "refused", _said(fault))
         else:
             return await self._judge(
                 fetched.commit, fetched.remote, head, known.accept_commit if known else None
@@ -137,7 +137,8 @@ class GitSource:
             await self._note("refused", _said(fault), commit, remote)
             return stay
         await self._store.awrite(lambda tx: self._accept(tx, snapshot, tree, remote, new=how != "same"))
-        await self._mirror.keep([commit])
+        good = await self._store.aread(lambda tx: revisions.last_good(tx, self._spec.name))
+        await self._mirror.keep([commit, *([good.commit] if good is not None else ())])
         return Head(commit, new=how != "same" or head is None)
 
     async def _unsigned(self, commit: str, head: str | None) -> str:

@@ -209,7 +209,7 @@ class Worker:
 
     async def _backing_off(self, look: Look, mine: Recorded) -> dict[Key, str]:
         """What failed lately and is not to be tried yet, unless something else is wanted of it by now."""
-        target, marks = look.target, look.fleet.failed_as
+        target, marks, limits = look.target, look.fleet.failed_as, self._means.settings.limits
         failing = [
             key
             for key, found in mine.resources.items()
@@ -217,7 +217,7 @@ class Worker:
             and key.kind in scope.ON_NODES
             and marks.get(key, now := wanted(target, key)) == now
         ]
-        return await self._store.aread(lambda tx: memory.backing_off(tx, failing, target.commit))
+        return await self._store.aread(lambda tx: memory.backing_off(tx, failing, target.commit, limits))
 
     async def _observe(self, look: Look, mine: Recorded) -> list[DriftItem] | None:
         """Compare nodes with what was applied: the drift to repair, or None when a node does not answer."""
@@ -251,7 +251,8 @@ class Worker:
         keys = [key for key in look.recorded.resources if key.kind in scope.ON_NODES]
         if look.plan is not None:
             keys += [change.key for change in look.plan.effective]
-        wait = await self._store.aread(lambda tx: memory.next_try(tx, sorted(set(keys))))
+        limits = self._means.settings.limits
+        wait = await self._store.aread(lambda tx: memory.next_try(tx, sorted(set(keys)), limits))
         for name in sorted(look.servers)[:1]:
             if wait is not None:
                 look.fleet.add(name, "retry", wait)
