@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,81 +12,20 @@ from reconciler.errors import (
     AgentFault,
     DeadlinePassed,
     HostKeyMismatch,
-    NodeBusy,
     NodeFault,
     NodeLost,
     NodeUnreachable,
     NotEnrolled,
 )
-from reconciler.kit.secret import Secret
-from reconciler.nodes.answers import Event, Outcome, UnitState
-from reconciler.nodes.target import Target
+from reconciler.nodes.answers import Outcome
 from reconciler.testing.builders import HOST_KEY
 from reconciler.testing.machine import AGENT
 from reconciler.testing.node import FakeNode
 from reconciler.testing.pool import FakeLink, FakePool
 from reconciler.testing.simulated import run
-from tests.agent.building import bundle, directory, file, section, unit
+from tests.agent.building import bundle, file, section, unit
 from tests.agent.talking import ulid
-
-BODY = b"body\n"
-STEPS = (
-    directory("/etc/panel/fpm"),
-    file("/etc/panel/one.conf", BODY),
-    file("/etc/panel/two.conf", BODY),
-)
-WANTED = bundle(
-    section("Server/web1", *STEPS), section("Site/shop", directory("/etc/panel/shop"), needs=("Server/web1",))
-)
-TARGET = Target("web1", "198.18.0.1", 22, Secret("key"), (HOST_KEY,))
-Scene = Callable[[FakeNode, FakeLink], Awaitable[None]]
-
-
-def play(scene: Scene, *, step_seconds: float = 1.0) -> FakeNode:
-    """Play a scene with one node and a connection to it, in simulated time."""
-    node = FakeNode(TARGET.address)
-    node.step_seconds = step_seconds
-
-    async def main() -> None:
-        async with FakePool({node.address: node}) as pool, pool.node(TARGET) as link:
-            await scene(node, link)
-
-    run(main())
-    return node
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-async def hand_over(link: FakeLink) -> str:
-    digest = await link.send_bundle(WANTED)
-    for _ in (await link.prepare(digest)).wants:
-        await link.send_blob(BODY)
-    return digest
-
-
-class Told:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.begun = asyncio.Event()
-
-    async def __call__(self, event: Event) -> None:
-        self.events.append(event)
-        if event.type == "step_started":
-            self.begun.set()
-
-    def complete(self) -> bool:
-        numbers = [event.n for event in self.events]
-        return numbers == list(range(1, len(numbers) + 1)) and self.events[-1].type == "apply_done"
-
-
-async def begin(link: FakeLink, told: Told, *, within: float = 600) -> asyncio.Task[Outcome]:
-    """Start an apply that stands in its first step."""
-    digest = await hand_over(link)
-    task = asyncio.create_task(link.apply(ulid(1), digest, None, 1, told, within=within))
-    await told.begun.wait()
-    return task
+from tests.testing.scenes import BODY, TARGET, Told, begin, hand_over, now, play
 
 
 def test_an_apply_takes_its_time_and_tells_every_event_once() -> None:
@@ -416,110 +354,5 @@ def test_a_reload_that_fails_puts_back_who_asked_for_it() -> None:
         node.failing = set()
         outcome = await apply(link, 3, b"2")
         assert (outcome.state, outcome.reloaded) == ("succeeded", ("nginx.service",))
-
-    play(scene)
-
-
-def test_units_are_told_while_an_apply_is_followed() -> None:
-    async def scene(node: FakeNode, link: FakeLink) -> None:
-        node.things["unit:nginx.service"] = {"name": "nginx.service", "active": True, "enabled": True}
-        node.unit_states["mariadb.service"] = UnitState("failed", "failed", "exit-code", 3, "MariaDB")
-        task = await begin(link, Told())
-        found = await link.units(["nginx.service", "mariadb.service", "none.service"])
-        assert {name: (state.active, state.load) for name, state in found.items()} == {
-            "nginx.service": ("active", "loaded"),
-            "mariadb.service": ("failed", "loaded"),
-            "none.service": ("inactive", "not-found"),
-        }
-        assert now() == 0
-        await task
-
-    play(scene)
-
-
-def test_requests_of_one_connection_queue_and_those_of_another_do_not() -> None:
-    async def scene(node: FakeNode, link: FakeLink) -> None:
-        task = await begin(link, Told())
-        async with FakePool({node.address: node}) as pool, pool.node(TARGET) as other:
-            assert (await other.hello()).running == ulid(1)
-            with pytest.raises(NodeBusy) as caught:
-                await other.apply(ulid(2), await hand_over(other), None, 1)
-            assert caught.value.deployment == ulid(1)
-        assert now() == 0
-        await link.hello()
-        assert now() == 4
-        assert task.done()
-
-    play(scene)
-
-
-def test_a_closed_connection_ends_the_following_and_not_the_apply() -> None:
-    async def scene(node: FakeNode, link: FakeLink) -> None:
-        task = await begin(link, Told())
-        await link.close()
-        with pytest.raises(NodeLost, match="closed here"):
-            await task
-        with pytest.raises(NodeLost, match="closed here"):
-            await link.hello()
-        async with FakePool({node.address: node}) as pool, pool.node(TARGET) as other:
-            assert (await other.status(ulid(1))).state == "succeeded"
-
-    play(scene)
-
-
-def test_a_pool_forgets_closes_and_tells_its_observer() -> None:
-    heard: list[str] = []
-
-    class Observer:
-        def connected(self, server: str, seconds: float) -> None:
-            heard.append(f"connected {server}")
-
-        def failed(self, server: str, reason_word: str) -> None:
-            heard.append(f"failed {server} {reason_word}")
-
-        def answered(self, op: str, seconds: float) -> None:
-            heard.append(f"{op} {seconds:g}")
-
-    async def main() -> None:
-        node = FakeNode(TARGET.address)
-        node.slow = 2
-        pool = FakePool({node.address: node}, observer=Observer())
-        async with pool.node(TARGET) as first:
-            await first.hello()
-        await pool.forget("web1")
-        async with pool.node(TARGET) as second:
-            assert second is not first
-        node.down = True
-        with pytest.raises(NodeUnreachable):
-            async with pool.node(TARGET):
-                pass
-        await pool.close()
-        with pytest.raises(RuntimeError):
-            async with pool.node(TARGET):
-                pass
-
-    run(main())
-    assert heard == ["connected web1", "hello 2", "connected web1", "failed web1 NodeUnreachable"]
-
-
-def test_a_node_never_shows_what_it_was_given() -> None:
-    async def scene(node: FakeNode, link: FakeLink) -> None:
-        await link.send_blob(b"canary-secret")
-        assert "canary" not in repr(node) + repr(link) + repr(vars(node)["facts"])
-
-    play(scene)
-
-
-def test_a_step_that_breaks_the_played_node_itself_is_raised_and_hangs_nobody(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError("a defect")
-
-    async def scene(node: FakeNode, link: FakeLink) -> None:
-        monkeypatch.setattr("reconciler.testing.things.carry_out", broken)
-        digest = await hand_over(link)
-        with pytest.raises(ZeroDivisionError):
-            await link.apply(ulid(1), digest, None, 1)
 
     play(scene)
