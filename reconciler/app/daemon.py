@@ -26,6 +26,7 @@ from reconciler.desired import mirror, signers
 from reconciler.errors import LeaseLost, ReconcilerError, StoreBusy, StoreFault
 from reconciler.kit import ids
 from reconciler.kit.clock import Clock, utc_now
+from reconciler.loop import watching
 from reconciler.loop.backoff import jittered
 from reconciler.loop.dispatch import Dispatch
 from reconciler.loop.fleet import FleetLoop
@@ -56,11 +57,13 @@ _TIDY = 3600.0
 
 @dataclass
 class Parts:
-    """What tests replace: the nodes, the sources, the time, and what is told at the points of every write."""
+    """What tests replace: the nodes, the sources, the time, how health is found out, and what is told at the points of every write."""
 
     pool: Callable[[Metrics], Pool] = lambda meter: Pool(observer=meter)
     source: Callable[[FleetSpec, Store], Source] | None = None
     clock: Clock = utc_now
+    tick: float = TICK
+    faults: watching.Faults = watching.faults
     lease: Timing = field(default_factory=Timing)
     owner: str = ""
     supervisor: Supervisor = field(default_factory=Supervisor)
@@ -164,7 +167,15 @@ class Daemon:
         self.executor = Executor(self.store, self.pool, progress, Limits(limits.nodes, limits.apply_within))
         observer = Observer(self.store, self.pool, progress, limits.checks, keep=True)
         self._means = Means(
-            self.store, self.pool, progress, settings, self.executor, observer, self.parts.clock, self.meter
+            self.store,
+            self.pool,
+            progress,
+            settings,
+            self.executor,
+            observer,
+            self.parts.clock,
+            self.meter,
+            self.parts.faults,
         )
         self.worker = Worker(self._means, self.fleets)
         self.dispatch = Dispatch(self.queue, self.worker, self._means, self.fleets, self._observed.set)
@@ -181,7 +192,7 @@ class Daemon:
         duties: list[Awaitable[None]] = [
             self.lease.keep(),
             self.dispatch.run(),
-            self._every(TICK, self.operators.once, self._nudge),
+            self._every(self.parts.tick, self.operators.once, self._nudge),
             self._every(_OBSERVE, self._observe, self._observed),
             self._every(_SCHEDULE, self._schedule),
             self._every(_TIDY, self._tidy),
@@ -287,6 +298,7 @@ class Daemon:
             self.parts.clock,
             ENGINE,
             thresholds=self._means.settings.thresholds,
+            neighbours=self.fleets,
         )
         self.fleets[spec.name] = fleet
         self._wakes[spec.name] = asyncio.Event()
