@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from reconciler.app import addresses, asking
@@ -165,3 +166,13 @@ def _under_way(tx: Tx, kind: str, name: str, on: set[str]) -> bool:
     return any(
         one.server_id in ids or (one.kind, one.name) == (kind, name) for one in deployments.unfinished(tx)
     )
+
+
+def have_seen(store: Store, state: Path, address: str) -> None:
+    """Have the daemon, if one runs, look at something that was changed outside of git: a key that is known now."""
+
+    def unit(tx: Tx) -> None:
+        if asking.running(tx):
+            requests.add(tx, "reconcile", address, actor=asking.actor())
+
+    asking.tell(store, state, unit)

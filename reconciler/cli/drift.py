@@ -133,7 +133,10 @@ def _show(looked: Looked) -> None:
     nodes = f"{asked} {'node' if asked == 1 else 'nodes'} asked" + (f", {left} ignored" if left else "")
     if found := len(judged.counted):
         differ = "1 difference" if found == 1 else f"{found} differences"
-        click.echo(f"\n{differ}; {nodes}. To put back what was applied: reconciler apply")
+        click.echo(
+            f"\n{differ}; {nodes}. To put back what was applied: reconciler apply, or "
+            "(while the daemon runs) reconciler reconcile --all --heal"
+        )
     elif asked:
         click.echo(f"No drift: {nodes}.")
     elif not seen.unreachable:

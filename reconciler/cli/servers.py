@@ -35,7 +35,7 @@ def add_key(
     server: str, private_key: Path | None, host_keys: tuple[str, ...], fleet: Path, subpath: str, state: Path
 ) -> None:
     """Store the key that the daemon logs in to SERVER with, encrypted, and print its public half."""
-    from reconciler.app import enrolling  # noqa: PLC0415 - help and completion stay fast
+    from reconciler.app import enrolling, reconciling  # noqa: PLC0415 - help and completion stay fast
     from reconciler.app.settings import Settings  # noqa: PLC0415
     from reconciler.nodes import keys  # noqa: PLC0415
     from reconciler.store import open_state  # noqa: PLC0415
@@ -47,6 +47,7 @@ def add_key(
         key = enrolling.add_key(store, declared, given)
         if host_keys:
             enrolling.pin(store, manifest, [keys.canonical(line) for line in host_keys])
+        reconciling.have_seen(store, settings.state, f"Server/{server}")
     word = "generated" if key.generated else "stored"
     click.echo(f"SSHKey/{key.name} ({key.fingerprint}) is {word}. Its public half:", err=True)
     click.echo(key.public)
@@ -85,7 +86,7 @@ def enroll(
     Creates the login user `panel`, who may run the agent with sudo and nothing else, installs the agent, and pins the
     node's host key. May be repeated. By hand: reconciler servers setup-script SERVER | ssh root@NODE sh
     """
-    from reconciler.app import enrolling  # noqa: PLC0415 - help and completion stay fast
+    from reconciler.app import enrolling, reconciling  # noqa: PLC0415 - help and completion stay fast
     from reconciler.app.settings import Settings  # noqa: PLC0415
     from reconciler.nodes import keys  # noqa: PLC0415
     from reconciler.store import open_state  # noqa: PLC0415
@@ -102,6 +103,8 @@ def enroll(
 
     with open_state(settings.state) as store:
         done = enrolling.enroll(store, manifest, declared, enrolling.Operator(user, tuple(files)), accept)
+        if done is not None:
+            reconciling.have_seen(store, settings.state, f"Server/{server}")
     if done is None:
         click.echo("Nothing was changed.")
         return 1
