@@ -148,10 +148,10 @@ class _Load:
         if sound and isinstance(manifest, Resource):
             defaulted = {path: layer.place(path) for path, layer in merged.given.items()}
             self._entries[key] = Entry(manifest, Origin(candidate.source, defaulted))
-            self._documents[key] = candidate.document
-            self._given[key] = merged.given
         else:
             self._broken.add(key)
+        self._documents.setdefault(key, candidate.document)
+        self._given.setdefault(key, merged.given)
 
     def _merged(self, candidate: Candidate, labels: Mapping[str, Value], merger: Merger) -> Merged:
         spec = candidate.data.get("spec", {})

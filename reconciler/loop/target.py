@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 
 from reconciler.desired.fleet import Key, Loaded
 from reconciler.desired.kinds import Database, Server, Site
+from reconciler.desired.problems import Source
 from reconciler.desired.scalars import seconds
 from reconciler.desired.snapshot import Snapshot
 from reconciler.kit import canonical
@@ -186,11 +189,21 @@ def _hold(tx: Tx, assessment: Assessment, plan_id: str) -> None:
 
 
 def _broken(tx: Tx, loaded: Loaded, commit: str) -> None:
-    for key in loaded.fleet.broken:
-        place = loaded.fleet.locate(key, ())
-        said = [str(p) for p in loaded.errors if place is not None and p.source.path == place.path]
-        message = "; ".join(said[:3]) or "its manifest has problems"
-        conditions.held(tx, key, commit, "InvalidManifest", message)
+    fleet = loaded.fleet
+    places = {key: place for key in (*fleet.entries, *fleet.broken) if (place := fleet.locate(key, ()))}
+    for key in fleet.broken:
+        conditions.held(tx, key, commit, "InvalidManifest", _what_is_wrong(loaded, key, places))
+
+
+def _what_is_wrong(loaded: Loaded, key: Key, places: Mapping[Key, Source]) -> str:
+    """The problems of one document, or where it begins when they are told elsewhere, as those of Defaults are."""
+    place = places.get(key)
+    if place is None:
+        return "its manifest has problems"
+    later = [other.line for other in places.values() if other.path == place.path and other.line > place.line]
+    inside = range(place.line, min(later)) if later else range(place.line, sys.maxsize)
+    own = [str(p) for p in loaded.errors if p.source.path == place.path and p.source.line in inside]
+    return "; ".join(own[:3]) or f"{place}: what it gets from elsewhere has problems: {loaded.errors[0]}"
 
 
 def _forget_strangers(tx: Tx, assessment: Assessment, loaded: Loaded, others: frozenset[str]) -> None:

@@ -338,6 +338,15 @@ class LoopWorld:
         await self.until(there, seconds)
         return await self.says(kind, name, word)
 
+    async def until_spec(self, kind: str, name: str, seconds: float = 300.0, **fields: object) -> None:
+        """Wait until a resource is recorded with these fields."""
+
+        async def there() -> bool:
+            found = await self.spec(kind, name)
+            return all(found.get(field) == value for field, value in fields.items())
+
+        await self.until(there, seconds)
+
     async def settled(self, commit: str, seconds: float = 600.0, fleet: str = "main") -> None:
         """Wait until a revision is applied."""
 
