@@ -18,14 +18,16 @@ class LogProgress:
         """As the protocol says."""
         log.debug(text, server=server)
 
-    def started(self, key: Key, action: str) -> None:
+    def started(self, key: Key, action: str, deployment: str) -> None:
         """As the protocol says."""
-        log.info("reconciling", resource=str(key), action=action)
+        log.info("reconciling", resource=str(key), action=action, deployment=deployment)
 
-    def event(self, server: str, event: Event) -> None:
+    def event(self, server: str, event: Event, deployment: str) -> None:
         """As the protocol says."""
         if narrate.is_fault(event) and (text := narrate.line(event)):
-            log.warning(text.strip(), server=server, section=event.section)
+            log.warning(
+                text.strip(), server=server, section=event.section or None, deployment=deployment or None
+            )
 
     def finished(self, result: Result) -> None:
         """As the protocol says."""

@@ -75,11 +75,11 @@ class Follow:
         self._line(f"{server}: {text}")
         self._show(server, text)
 
-    def started(self, key: Key, action: str) -> None:
+    def started(self, key: Key, action: str, deployment: str) -> None:
         """Work begins."""
         self._line(f"{key}: {_DOING.get(action, action)}...")
 
-    def event(self, server: str, event: Event) -> None:
+    def event(self, server: str, event: Event, deployment: str) -> None:
         """Steps on the last line; reloads as lines of their own; the rest is in the deployments."""
         match event.type:
             case "step_started":

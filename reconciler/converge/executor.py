@@ -155,7 +155,7 @@ class Executor:
         server = run.servers[name]
         key, apply_id = Key(Kind.SERVER, name), ids.new()
         started = await self._store.awrite(lambda tx: record.begin_clearing(tx, key, run.cause, apply_id))
-        run.begins(key, "clear")
+        run.begins(key, "clear", started.id)
         of = {section.id: started.id for section in undo}
         answer = await self._ask(run, server, of, undo, apply_id)
         found = [

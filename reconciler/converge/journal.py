@@ -45,7 +45,7 @@ class Journal:
 
     async def __call__(self, event: Event) -> None:
         """Take one event."""
-        self._progress.event(self._server, event)
+        self._progress.event(self._server, event, self._of.get(event.section, ""))
         for section in self._concerned(event):
             if text := narrate.line(event):
                 stream: Stream = "stderr" if narrate.is_fault(event) else "stdout"

@@ -31,12 +31,12 @@ class Progress(Protocol):
         """Something about a node as a whole: connecting, waiting."""
         ...
 
-    def started(self, key: Key, action: str) -> None:
-        """Work on a resource begins."""
+    def started(self, key: Key, action: str, deployment: str) -> None:
+        """Work on a resource begins; `deployment` is its id."""
         ...
 
-    def event(self, server: str, event: Event) -> None:
-        """The node's agent told something."""
+    def event(self, server: str, event: Event, deployment: str) -> None:
+        """The node's agent told something; `deployment` is the one that it concerns, empty for the node as a whole."""
         ...
 
     def finished(self, result: Result) -> None:
@@ -50,10 +50,10 @@ class Silent:
     def node(self, server: str, text: str) -> None:
         """Nothing."""
 
-    def started(self, key: Key, action: str) -> None:
+    def started(self, key: Key, action: str, deployment: str) -> None:
         """Nothing."""
 
-    def event(self, server: str, event: Event) -> None:
+    def event(self, server: str, event: Event, deployment: str) -> None:
         """Nothing."""
 
     def finished(self, result: Result) -> None:

@@ -68,10 +68,10 @@ class Run:
         old = self.recorded.resources.get(change.previous or change.key)
         return old.steps if old is not None else ()
 
-    def begins(self, key: Key, action: str) -> None:
+    def begins(self, key: Key, action: str, deployment: str = "") -> None:
         """Work on a resource begins."""
         self.since[key] = time.monotonic()
-        self.progress.started(key, action)
+        self.progress.started(key, action, deployment or self.started[key].id)
 
     def tell(self, key: Key, action: str, found: Verdict, deployment: str = "") -> None:
         """Keep a result, and show it."""
