@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from reconciler.loop import rollouts, watching
 from reconciler.loop.look import Look, Means
-from reconciler.record import conditions, inventory
+from reconciler.record import inventory
 from reconciler.store import Tx
-from reconciler.store.queries import events
 from reconciler.store.queries.rollouts import ServerRollout
 
 
@@ -26,7 +25,7 @@ class Aftercare:
             row = await self._watched(look, name)
             if row is None:
                 continue
-            if row.state == "failed" and await self._behind(look, name):
+            if row.state != "soaking" and await self._behind(look, name):
                 continue
             found = await self._means.faults(
                 target.loaded.fleet,
@@ -57,10 +56,7 @@ class Aftercare:
             spec = target.rollout.spec(name)
             if step.unhealthy and spec.on_failure == "quarantine" and not target.rollback:
                 put_aside = rollouts.quarantine(tx, target.rollout, name, step.unhealthy)
-            elif step.unhealthy:
-                message = f"{name} is not healthy: {step.unhealthy}"
-                if conditions.fleet(tx, fleet.name, "Stalled", "True", "Unhealthy", message, target.commit):
-                    events.add(tx, "Fleet", fleet.name, reason="Unhealthy", message=message, type="Warning")
+            rollouts.tell(tx, target.rollout)
             return step, put_aside, step.done and rollouts.complete(tx, target.rollout)
 
         step, put_aside, _ = await self._store.awrite(unit)

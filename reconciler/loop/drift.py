@@ -23,7 +23,7 @@ def note(tx: Tx, recorded: Recorded, seen: Observation) -> Judged:
         drifted[item.key] = drifted.get(item.key, 0) + 1
     for key in sorted(seen.compared):
         if key not in drifted:
-            conditions.in_sync(tx, key)
+            conditions.in_sync(tx, key, recorded.resources[key].revision)
             continue
         differ = "differs" if drifted[key] == 1 else "differ"
         server = recorded.resources[key].server
@@ -31,7 +31,7 @@ def note(tx: Tx, recorded: Recorded, seen: Observation) -> Judged:
         known = condition_rows.get(tx, key.kind.value, key.name, "Drifted")
         if known is None or known.status != "True":
             events.add(tx, key.kind.value, key.name, reason="Drifted", message=said, type="Warning")
-        conditions.drifted(tx, key, said)
+        conditions.drifted(tx, key, recorded.resources[key].revision, said)
     return judged
 
 

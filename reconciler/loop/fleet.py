@@ -36,8 +36,7 @@ RECORDS = ""
 class FleetLoop:
     """One fleet.
 
-    `target` is None until a first revision could be read. `released` are rollout waves that an operator released;
-    `overrides` servers whose maintenance windows do not count for their next run; `failed_as` what was wanted of a
+    `target` is None until a first revision could be read. `overrides` are servers whose maintenance windows do not count for their next run; `failed_as` what was wanted of a
     resource (a digest) when it failed last; `neighbours` all fleets of this daemon, by name.
     """
 
@@ -48,7 +47,6 @@ class FleetLoop:
     clock: Clock
     engine: str
     target: Target | None = None
-    released: frozenset[str] = frozenset()
     overrides: set[str] = field(default_factory=set)
     thresholds: Thresholds = field(default_factory=Thresholds)
     timetable: Timetable = field(default_factory=Timetable)
@@ -131,6 +129,7 @@ class FleetLoop:
         def unit(tx: Tx) -> str:
             plan_id = target.record(tx, self.name, assessment, loaded, around)
             rollouts.begin(tx, rollout, sorted(assessment.servers))
+            rollouts.tell(tx, rollout)
             return plan_id
 
         plan_id = await self.store.awrite(unit)

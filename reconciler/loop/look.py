@@ -44,11 +44,11 @@ class Means:
     meter: Meter
     faults: watching.Faults = watching.faults
 
-    async def reachable(self, server: str, fault: str) -> None:
+    async def reachable(self, server: str, fault: str, commit: str) -> None:
         """Record whether a server's node answers; `fault` is empty when it does."""
 
         def unit(tx: Tx) -> None:
-            if conditions.reachable(tx, Key(Kind.SERVER, server), fault):
+            if conditions.reachable(tx, Key(Kind.SERVER, server), fault, commit):
                 word = "NodeUnreachable" if fault else "NodeAnswers"
                 said = fault or "the node answers"
                 events.add(

@@ -11,11 +11,12 @@ from reconciler.converge.executor import Executor
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind
 from reconciler.errors import StoreFault
-from reconciler.loop import scope
+from reconciler.loop import rollouts, scope
 from reconciler.loop.fleet import RECORDS, FleetLoop
 from reconciler.loop.worker import Worker
 from reconciler.store import Store, Tx
 from reconciler.store.queries import deployments, events, inventory, plans, requests, sources, suspensions
+from reconciler.store.queries import rollouts as rollout_rows
 from reconciler.store.queries.requests import Request
 from reconciler.telemetry import logs
 
@@ -98,11 +99,11 @@ class Operators:
             ]
             if not found:
                 return False, f"{request.subject} is in no fleet that is served here"
+        if (wave := request.args.get("release_wave")) and (no := await self._release(found, str(wave))):
+            return False, no
         for fleet, server in found:
             if request.args.get("override_window"):
                 fleet.overrides.add(server)
-            if wave := request.args.get("release_wave"):
-                fleet.released |= {str(wave)}
             fleet.add(server, "heal" if request.verb == "heal" else "cli")
         if request.args.get("override_window"):
             why = str(request.args.get("reason", ""))
@@ -117,6 +118,24 @@ class Operators:
                 )
             )
         return True, f"looking at {', '.join(sorted(server or 'records' for _, server in found)) or name}"
+
+    async def _release(self, found: Sequence[tuple[FleetLoop, str]], wave: str) -> str:
+        """Release a wave of the revision that is followed; why not, or empty."""
+        fleets = {fleet.name: (fleet, fleet.target) for fleet, _ in found if fleet.target is not None}
+        names = {name for _, target in fleets.values() for name in rollouts.wave_names(target.rollout)}
+        if wave not in names:
+            return f"no rollout has a wave {wave}; there {'is' if len(names) == 1 else 'are'} {', '.join(sorted(names)) or 'none'}"
+        served = list(fleets.values())
+
+        def unit(tx: Tx) -> None:
+            for fleet, target in served:
+                rollout_rows.release(tx, fleet.name, target.commit, wave)
+
+        await self._store.awrite(unit)
+        for fleet, target in served:
+            for server in target.assessment.groups:
+                fleet.add(server, "rollout")
+        return ""
 
     async def _server_of(self, fleet: FleetLoop, kind: str, name: str) -> str | None:
         """The server that a resource is on, declared or recorded; RECORDS for one that is on none."""

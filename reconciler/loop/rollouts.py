@@ -12,7 +12,9 @@ from reconciler.kit.text import short
 from reconciler.loop import waves, windows
 from reconciler.loop.rollout_spec import from_manifest
 from reconciler.loop.waves import Amount, Decision, RolloutSpec, State, Wave
+from reconciler.record import conditions
 from reconciler.store import Tx
+from reconciler.store.queries import conditions as condition_rows
 from reconciler.store.queries import events, revisions, rollouts
 from reconciler.store.queries.rollouts import ServerRollout
 
@@ -21,6 +23,13 @@ UNMANAGED = RolloutSpec(max_unavailable=Amount(100, percent=True))
 
 _CHECK_EVERY = timedelta(seconds=15)
 _FIRST_CHECKS = timedelta(seconds=2)
+_CHECK_FAILED_EVERY = timedelta(minutes=1)
+
+
+UNHEALTHY = "Unhealthy"
+"""Reason of a fleet's Stalled while a server is not healthy with the revision that is followed."""
+_NOT_HEALTHY = "not healthy: "
+_EITHER = "; with it "
 
 
 @dataclass(frozen=True)
@@ -33,9 +42,6 @@ class Gate:
     wake_at: datetime | None = None
     stop_at: datetime | None = None
     """Open, but what runs must be stopped then: the window does not permit overrun."""
-
-
-OPEN = Gate(open=True)
 
 
 @dataclass(frozen=True)
@@ -98,43 +104,91 @@ def _state(row: ServerRollout) -> State:
 
 
 def begin(tx: Tx, plan: Plan, servers: Sequence[str]) -> None:
-    """These servers take part; what is known of others of this revision stays, of other revisions it goes."""
+    """These servers have something to do; what is known of others of this revision stays, of other revisions it goes.
+
+    A server that was done already, and has more to do since something was approved for example, takes its turn again.
+    """
     rollouts.keep_only(tx, plan.fleet, plan.commit)
     for server in servers:
-        if rollouts.get(tx, plan.fleet, plan.commit, server) is None:
+        row = rollouts.get(tx, plan.fleet, plan.commit, server)
+        if row is None or row.state == "healthy":
             rollouts.put(tx, plan.fleet, plan.commit, server, "pending")
 
 
-def gate(
-    tx: Tx, plan: Plan, servers: frozenset[str], now: datetime, *, changes: bool, released: frozenset[str]
-) -> Gate:
-    """Whether work may start on `servers`, which go together. `changes`: more than a repair, so waves count."""
+@dataclass(frozen=True)
+class Asking:
+    """Who wants to begin work, and what counts for them.
+
+    `servers` go together. `changes`: more than a repair, so waves count. `regardless`: an operator said that windows do
+    not count. `busy` are servers that work goes on at now, whatever of; `idle` those that are suspended.
+    """
+
+    servers: frozenset[str]
+    changes: bool
+    regardless: bool = False
+    busy: frozenset[str] = frozenset()
+    idle: frozenset[str] = frozenset()
+
+
+def gate(tx: Tx, plan: Plan, asking: Asking, now: datetime) -> Gate:
+    """Whether work may start."""
+    stop_at = None
+    if not asking.regardless:
+        closed, stop_at = _windows(plan, asking.servers, now)
+        if closed is not None:
+            return closed
+    return (_waves(tx, plan, asking, now) if asking.changes else None) or Gate(open=True, stop_at=stop_at)
+
+
+def _windows(plan: Plan, servers: frozenset[str], now: datetime) -> tuple[Gate | None, datetime | None]:
+    """The closed window that stands in the way, or from when on work may not go on."""
     stop_at = None
     for server in sorted(servers):
         standing = windows.standing(plan.spec(server).windows, now)
         if not standing.open:
             until = f" until {standing.until:%Y-%m-%d %H:%M} UTC" if standing.until else ""
             by = f" ({standing.by})" if standing.by else ""
-            return Gate(False, "WindowClosed", f"the maintenance window is closed{until}{by}", standing.until)  # noqa: FBT003
+            message = f"the maintenance window is closed{until}{by}"
+            return Gate(open=False, reason="WindowClosed", message=message, wake_at=standing.until), None
         ends = windows.stop_at(plan.spec(server).windows, now)
         if ends is not None:
             stop_at = min(stop_at or ends, ends)
-    if not changes:
-        return Gate(open=True, stop_at=stop_at)
-    managed = {server for server in servers if plan.spec(server) is not UNMANAGED}
+    return None, stop_at
+
+
+def _waves(tx: Tx, plan: Plan, asking: Asking, now: datetime) -> Gate | None:
+    """Why the rollout makes these servers wait; None when it does not."""
     known = states(tx, plan)
+    managed = {server for server in asking.servers if plan.spec(server) is not UNMANAGED}
     pending = {s for s in managed if s in known and known[s].phase == "pending"}
     if not pending:
-        return Gate(open=True, stop_at=stop_at)
+        return None
+    # suspended servers hold up nobody; one at which an older revision is still being worked on is unavailable too
+    others = {s for s, state in known.items() if state.phase == "pending"} - asking.servers
+    counted = {s: state for s, state in known.items() if s not in others & asking.idle}
+    counted |= dict.fromkeys(others & asking.busy, waves.APPLYING)
     wake, why = None, ""
     may: set[str] = set()
-    for decision in plan.decide(known, now, released):
+    for decision in plan.decide(counted, now, rollouts.released(tx, plan.fleet, plan.commit)):
         may |= set(decision.start)
         for server in sorted(pending & decision.waiting.keys()):
             why, wake = why or decision.waiting[server], decision.wake_at
-    if pending - may and why:
-        return Gate(False, "RolloutWaiting", why, wake)  # noqa: FBT003
-    return Gate(open=True, stop_at=stop_at)
+    mine = {plan.spec(server).name for server in pending}
+    away = {
+        server
+        for server, state in counted.items()
+        if state.phase in ("applying", "soaking") and plan.spec(server).name in mine
+    }
+    # what goes together begins together: as soon as one of them may and no other server is unavailable
+    together = bool(pending & may) and (pending <= may or away <= asking.servers)
+    return (
+        None if together or not why else Gate(open=False, reason="RolloutWaiting", message=why, wake_at=wake)
+    )
+
+
+def wave_names(plan: Plan) -> frozenset[str]:
+    """The names of the rollouts' waves."""
+    return frozenset(wave.name for one in plan.waves for wave in one)
 
 
 def started(tx: Tx, plan: Plan, servers: frozenset[str], failing_before: Mapping[str, Sequence[str]]) -> None:
@@ -157,6 +211,15 @@ def nothing_to_do(tx: Tx, plan: Plan, servers: frozenset[str]) -> None:
         row = rollouts.get(tx, plan.fleet, plan.commit, server)
         if row is not None and row.state == "pending":
             rollouts.put(tx, plan.fleet, plan.commit, server, "applying")
+
+
+def applied(tx: Tx, plan: Plan, server: str) -> None:
+    """What the revision wants is on the server since now: the time for its health checks begins."""
+    row = rollouts.get(tx, plan.fleet, plan.commit, server)
+    if row is not None and row.state == "applying":
+        before = row.failing_before
+        rollouts.forget(tx, plan.fleet, plan.commit, server)
+        rollouts.put(tx, plan.fleet, plan.commit, server, "applying", failing_before=before)
 
 
 def failed(tx: Tx, plan: Plan, server: str, message: str) -> None:
@@ -191,8 +254,8 @@ def checked(tx: Tx, plan: Plan, server: str, now: datetime, faults: Sequence[str
         message = "; ".join(faults)[:500]
         waited = now - row.since if row.state == "applying" else timedelta()
         if row.state == "failed" or waited >= spec.health_timeout:
-            rollouts.put(tx, plan.fleet, plan.commit, server, "failed", message)
-            return Step(unhealthy=message)
+            rollouts.put(tx, plan.fleet, plan.commit, server, "failed", _NOT_HEALTHY + message)
+            return Step(again_after=_CHECK_FAILED_EVERY.total_seconds(), unhealthy=message)
         rollouts.put(tx, plan.fleet, plan.commit, server, "applying", message)
         left = (spec.health_timeout - waited).total_seconds()
         return Step(again_after=min(max(left, 0.1), _FIRST_CHECKS.total_seconds()))
@@ -229,3 +292,25 @@ def quarantine(tx: Tx, plan: Plan, server: str, why: str) -> bool:
     message = f"{short(plan.commit)} is quarantined: {reason}"
     events.add(tx, "Fleet", plan.fleet, reason="Quarantined", message=message, type="Warning")
     return True
+
+
+def tell(tx: Tx, plan: Plan) -> None:
+    """Have the fleet's Stalled say that servers are not healthy, beside or below what is graver, and take it back."""
+    known = condition_rows.get(tx, "Fleet", plan.fleet, "Stalled")
+    followed = revisions.get(tx, plan.commit, plan.fleet)
+    if followed is None or followed.status == "quarantined":
+        return  # that is told as its quarantine
+    ill = "; ".join(
+        f"{row.server} is {row.message}"
+        for row in rollouts.listed(tx, plan.fleet, plan.commit)
+        if row.state == "failed" and row.message.startswith(_NOT_HEALTHY)
+    )
+    if known is not None and known.status == "True" and known.reason != UNHEALTHY:
+        if known.reason == "Quarantined":
+            message = known.message.partition(_EITHER)[0] + (f"{_EITHER}{ill}" if ill else "")
+            conditions.fleet(tx, plan.fleet, "Stalled", "True", known.reason, message, plan.commit)
+    elif ill:
+        if conditions.fleet(tx, plan.fleet, "Stalled", "True", UNHEALTHY, ill, plan.commit):
+            events.add(tx, "Fleet", plan.fleet, reason=UNHEALTHY, message=ill, type="Warning")
+    elif known is not None and known.reason == UNHEALTHY:
+        conditions.fleet(tx, plan.fleet, "Stalled", "False", "Succeeded", "", plan.commit)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from reconciler.converge import access, settle
 from reconciler.converge.executor import Part
@@ -21,12 +23,25 @@ from reconciler.plan.recorded import Recorded
 from reconciler.record import conditions, inventory
 from reconciler.store import Tx
 from reconciler.store.queries import conditions as condition_rows
+from reconciler.store.queries import suspensions
 from reconciler.store.words import TriggeredVia
 
 _STOP = 3.0
 """Seconds that a node may take to stop at a safe point."""
 _CUT_OFF = 1.5
 """Seconds to ask it how far it came, if it did not."""
+
+
+Came = Literal["ran", "waits", "unreachable"]
+"""What came of wanting to apply."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a run is stopped; by a person, or since its window closed: then it goes on by itself later."""
+
+    why: str
+    by_window: bool = False
 
 
 class Runs:
@@ -36,32 +51,44 @@ class Runs:
         self._means = means
         self._store = means.store
         self._runs: dict[str, asyncio.Task[Sequence[Result]]] = {}
-        self._asked: dict[str, str] = {}
-        """Servers whose run is being stopped, with the words for it."""
+        self._asked: dict[str, Stop] = {}
+        """Servers whose run is being stopped."""
 
-    async def apply(self, look: Look, plan: Plan) -> None:
+    async def apply(self, look: Look, plan: Plan) -> Came:
         """Pass the gates and apply; what comes of it is recorded, and why it has to wait is too."""
         target = look.target
-        keys = [change.key for change in plan.effective]
+        keys = [*(change.key for change in plan.effective), *(item.key for item in plan.drift)]
         gate = await self._store.aread(lambda tx: self._gate(tx, look, plan))
         if not gate.open:
-
-            def wait(tx: Tx) -> None:
-                for key in keys:
-                    conditions.waits(tx, key, target.commit, gate.reason, gate.message)
-
-            await self._store.awrite(wait)
-            if gate.wake_at is not None:
-                self._wake(look, "window" if gate.reason == "WindowClosed" else "rollout", gate.wake_at)
-            return
+            await self._wait(look, plan, gate)
+            return "waits"
         for name in sorted(look.servers):
             if not await self._answers(look, name, keys):
-                return
+                look.fleet.overrides -= look.servers
+                return "unreachable"
         if plan.effective:
             before = await self._failing_before(look, plan)
             await self._store.awrite(lambda tx: rollouts.started(tx, target.rollout, look.servers, before))
         results = await self._run(look, plan, gate.stop_at)
         await self._account(look, plan, results)
+        if look.fleet.target is not target:
+            # others of the newer revision waited for this one to end
+            for name in (look.fleet.target or target).assessment.groups:
+                look.fleet.add(name, "rollout")
+        return "ran"
+
+    async def _wait(self, look: Look, plan: Plan, gate: rollouts.Gate) -> None:
+        keys = {*(change.key for change in plan.effective), *(item.key for item in plan.drift)}
+
+        def unit(tx: Tx) -> None:
+            for key in sorted(keys):
+                conditions.waits(tx, key, look.target.commit, gate.reason, gate.message)
+
+        await self._store.awrite(unit)
+        if gate.wake_at is not None:
+            # a repair is made only of what the nodes show by then
+            reason = "drift" if plan.drift else "window" if gate.reason == "WindowClosed" else "rollout"
+            self._wake(look, reason, gate.wake_at)
 
     async def _failing_before(self, look: Look, plan: Plan) -> dict[str, list[str]]:
         """The checks that fail before the revision has changed anything: only what gets worse is its doing.
@@ -89,17 +116,14 @@ class Runs:
         return found
 
     def _gate(self, tx: Tx, look: Look, plan: Plan) -> rollouts.Gate:
-        if look.fleet.overrides & look.servers:
-            return rollouts.OPEN
-        fresh = bool(plan.effective) and not look.target.rollback
-        return rollouts.gate(
-            tx,
-            look.target.rollout,
+        asking = rollouts.Asking(
             look.servers,
-            self._means.clock(),
-            changes=fresh,
-            released=look.fleet.released,
+            changes=bool(plan.effective) and not look.target.rollback,
+            regardless=bool(look.fleet.overrides & look.servers),
+            busy=frozenset(self._runs),
+            idle=frozenset(one.name for one in suspensions.listed(tx) if one.kind == Kind.SERVER.value),
         )
+        return rollouts.gate(tx, look.target.rollout, asking, self._means.clock())
 
     async def _answers(self, look: Look, name: str, keys: Sequence[Key]) -> bool:
         """Whether the node can be talked to; asked before anything is recorded, so that a dead node makes no deployments."""
@@ -123,10 +147,10 @@ class Runs:
                 rollouts.failed(tx, look.target.rollout, name, message)
 
             await self._store.awrite(unit)
-            await self._means.reachable(name, message)
+            await self._means.reachable(name, message, look.target.commit)
             await self._means.put_off(look.fleet, name, message, stalled=stalled)
             return False
-        await self._means.reachable(name, "")
+        await self._means.reachable(name, "", look.target.commit)
         return True
 
     async def _run(self, look: Look, plan: Plan, stop_at: datetime | None) -> Sequence[Result]:
@@ -169,7 +193,7 @@ class Runs:
                     self._store, self._means.pool, self._means.progress, _CUT_OFF, look.servers
                 )
         look.fleet.add(min(look.servers), "settle", self._means.settings.limits.retry_first)
-        why = next((self._asked[name] for name in look.servers if name in self._asked), "stopped")
+        why = next((self._asked[name].why for name in look.servers if name in self._asked), "stopped")
         keys = [*(change.key for change in plan.effective), *(item.key for item in plan.drift)]
         return [Result(key, "cancel", "failed", why, "", 0.0) for key in dict.fromkeys(keys)]
 
@@ -184,7 +208,8 @@ class Runs:
     def _window_closed(self, servers: Sequence[str]) -> None:
         for name in servers:
             if name in self._means.executor.running:
-                task = asyncio.ensure_future(self.stop(name, "its maintenance window closed"))
+                stop = Stop("its maintenance window closed; it goes on when it opens again", by_window=True)
+                task = asyncio.ensure_future(self._stop(name, stop))
                 task.add_done_callback(lambda done: done.exception())
 
     async def _account(self, look: Look, plan: Plan, results: Sequence[Result]) -> None:
@@ -201,14 +226,16 @@ class Runs:
                     if result.action == "repair":
                         memory.repaired(tx, result.key)
                 elif stopped:
-                    why = next(iter(stopped.values()))
-                    conditions.stopped(tx, result.key, target.commit, memory.CANCELLED, why)
+                    _stopped(tx, result.key, target.commit, next(iter(stopped.values())))
                 else:
                     memory.failed(tx, result.key, limits, stalled=_is_stalled(tx, result.key))
             for name in look.servers:
                 bad = [r for r in results if r.state != "succeeded" and r.key in changed]
                 mine = [r for r in bad if _server_of(plan, r.key) in (name, None)]
-                if mine:
+                by_window = any(stop.by_window for stop in stopped.values())
+                if not bad:
+                    rollouts.applied(tx, target.rollout, name)
+                elif mine and not by_window:
                     rollouts.failed(tx, target.rollout, name, f"{mine[0].key}: {mine[0].message}"[:500])
 
         await self._store.awrite(unit)
@@ -228,10 +255,13 @@ class Runs:
 
     async def stop(self, server: str, why: str) -> bool:
         """Stop what runs on a server's node: at a safe point if the node answers in time, else without it. Whether anything ran."""
+        return await self._stop(server, Stop(why))
+
+    async def _stop(self, server: str, stop: Stop) -> bool:
         running = self._means.executor.running.get(server)
         if running is None:
             return False
-        self._asked[server] = why
+        self._asked[server] = stop
         run = self._runs.get(server)
         with contextlib.suppress(ReconcilerError, TimeoutError):
             async with asyncio.timeout(_STOP):
@@ -242,6 +272,13 @@ class Runs:
         if run is not None and not run.done():
             run.cancel()
         return True
+
+
+def _stopped(tx: Tx, key: Key, commit: str, stop: Stop) -> None:
+    if stop.by_window:
+        conditions.waits(tx, key, commit, "WindowClosed", stop.why)
+    else:
+        conditions.stopped(tx, key, commit, memory.CANCELLED, stop.why)
 
 
 def _server_of(plan: Plan, key: Key) -> str | None:

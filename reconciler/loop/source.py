@@ -193,7 +193,8 @@ class GitSource:
             reason = {"ok": "Accepted", "unreachable": "SourceUnreachable"}.get(
                 state, f"Source{state.capitalize()}"
             )
-            if conditions.fleet(tx, name, "SourceReady", status, reason, message, seen) and state != "ok":
+            revision = seen or (known.head_commit if known else None)
+            if conditions.fleet(tx, name, "SourceReady", status, reason, message, revision) and state != "ok":
                 events.add(tx, "Fleet", name, reason=reason, message=message, type="Warning")
 
         await self._store.awrite(unit)

@@ -239,5 +239,7 @@ def _fleet(tx: Tx, fleet: str, assessment: Assessment, loaded: Loaded, approve_b
     if said:
         message = "; ".join(message for _, message in said)
         conditions.fleet(tx, fleet, "Stalled", "True", said[0][0], message, commit)
-    else:
+        return
+    known = condition_rows.get(tx, "Fleet", fleet, "Stalled")
+    if known is None or known.reason != rollouts.UNHEALTHY:  # that is the rollout's to take back
         conditions.fleet(tx, fleet, "Stalled", "False", "Succeeded", "", commit)

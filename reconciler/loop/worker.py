@@ -88,6 +88,13 @@ class Worker:
 
     async def _records(self, fleet: FleetLoop, target: Target) -> None:
         """Keys, people and rollouts: recorded before the servers are looked at, removed when none needs them."""
+        if not await self._store.aread(lambda tx: _fleet_suspended(tx, fleet.name)):
+            await self._record(fleet, target)
+        # all of the fleet's: a server that the plan does not change may be one that failed, or was left in between
+        for server in sorted(target.assessment.groups):
+            fleet.add(server, target.trigger)
+
+    async def _record(self, fleet: FleetLoop, target: Target) -> None:
         recorded = await self._store.aread(lambda tx: inventory.recorded(tx, fleet.name))
         loaded, mine = scope.part(target.loaded, recorded, (), recorded.resources.keys())
         needed = _keys_in_use(recorded)
@@ -109,9 +116,6 @@ class Worker:
                 plan, trigger=target.trigger, branch=fleet.spec.branch, part=part
             )
             await self._store.awrite(lambda tx: memory.remember(tx, plan, results))
-        # all of the fleet's: a server that the plan does not change may be one that failed, or was left in between
-        for server in sorted(target.assessment.groups):
-            fleet.add(server, target.trigger)
 
     # -- servers
 
@@ -178,13 +182,23 @@ class Worker:
             observed = await self._observe(look, mine)
             if observed is None:
                 return
-            heal = observed
-        plan = await asyncio.to_thread(self._plan, target, loaded, mine, hold, heal)
+            heal = [item for item in observed if not _is_suspended(target, item.key)]
+        plan = await asyncio.to_thread(self._plan, target, loaded, mine, hold, ())
         look.plan = plan
-        if plan.effective or plan.drift:
-            await self._runs.apply(look, plan)
-        else:
+        if not plan.effective and not heal:
+            fleet.overrides -= look.servers
             await self._store.awrite(lambda tx: self._nothing(tx, look, plan))
+            return
+        came = await self._runs.apply(look, plan) if plan.effective else "waits"
+        if not heal or came == "unreachable":
+            return
+        if came == "ran":
+            # a repair is nobody's commit, and has a run of its own: of what still differs
+            fleet.add(min(look.servers), "heal" if "heal" in look.reasons else "drift")
+            return
+        hold |= {change.key: "its change waits" for change in plan.effective}
+        repairs = await asyncio.to_thread(self._plan, target, loaded, mine, hold, heal)
+        await self._runs.apply(look, repairs)
 
     def _plan(
         self,
@@ -224,10 +238,10 @@ class Worker:
         observed = await self._means.observer.observe(mine, look.servers)
         fault = "; ".join(observed.unreachable.values())
         for name in observed.asked:
-            await self._means.reachable(name, "")
+            await self._means.reachable(name, "", look.target.commit)
         if fault:
             for name, why in observed.unreachable.items():
-                await self._means.reachable(name, why)
+                await self._means.reachable(name, why, look.target.commit)
             await self._means.put_off(look.fleet, min(observed.unreachable), fault, stalled=False)
             return None
         judged = await self._store.awrite(
@@ -243,6 +257,9 @@ class Worker:
             if change.key not in look.target.assessment.holds and change.reason_code != "held":
                 conditions.freed(tx, change.key, look.target.commit)
         rollouts.nothing_to_do(tx, look.target.rollout, look.servers)
+        if "start" in look.reasons:  # nobody watched meanwhile
+            for server in look.servers:
+                rollouts.applied(tx, look.target.rollout, server)
 
     # -- afterwards
 
@@ -262,6 +279,15 @@ class Worker:
 
 def _together(target: Target, server: str) -> frozenset[str]:
     return target.assessment.groups.get(server, frozenset({server}))
+
+
+def _is_suspended(target: Target, key: Key) -> bool:
+    hold = target.assessment.holds.get(key)
+    return hold is not None and hold.reason == "Suspended"
+
+
+def _fleet_suspended(tx: Tx, fleet: str) -> bool:
+    return any((one.kind, one.name) == (suspensions.FLEET, fleet) for one in suspensions.listed(tx))
 
 
 def _records_left(look: Look) -> list[Key]:

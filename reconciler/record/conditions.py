@@ -42,19 +42,20 @@ def fail(tx: Tx, key: Key, revision: str, message: str, *, stalled: bool) -> Non
         _put(tx, key, "Stalled", "False", "WillRetry", "", revision)
 
 
-def drifted(tx: Tx, key: Key, message: str) -> None:
-    """The node shows something else than was applied."""
-    _put(tx, key, "Drifted", "True", "NodeDiffers", message, None)
+def drifted(tx: Tx, key: Key, revision: str, message: str) -> None:
+    """The node shows something else than was applied of `revision`."""
+    _put(tx, key, "Drifted", "True", "NodeDiffers", message, revision)
 
 
-def in_sync(tx: Tx, key: Key) -> None:
-    """The node shows what was applied."""
+def in_sync(tx: Tx, key: Key, revision: str) -> None:
+    """The node shows what was applied of `revision`."""
     if conditions.get(tx, key.kind.value, key.name, "Drifted") is not None:
-        _put(tx, key, "Drifted", "False", "InSync", "", None)
+        _put(tx, key, "Drifted", "False", "InSync", "", revision)
 
 
 OF_AN_ATTEMPT = ("NeedsAttention", "Cancelled", "Progressing")
 """Reasons that only another attempt takes back; all others go when nothing stands in the way any more."""
+_AFTER_AN_ATTEMPT = ("Succeeded", "Failed", "WillRetry")
 
 
 def held(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
@@ -71,7 +72,7 @@ def freed(tx: Tx, key: Key, revision: str) -> None:
     words = ("Stalled", "Reconciling")
     for word in words:
         known = conditions.get(tx, key.kind.value, key.name, word)
-        if known is not None and known.status == "True" and known.reason not in OF_AN_ATTEMPT:
+        if known is not None and known.reason not in (*OF_AN_ATTEMPT, *_AFTER_AN_ATTEMPT):
             _put(tx, key, word, "False", "Succeeded", "", revision)
 
 
@@ -93,13 +94,13 @@ def stopped(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
     _put(tx, key, "Stalled", "True", reason, message, revision)
 
 
-def reachable(tx: Tx, key: Key, fault: str) -> bool:
+def reachable(tx: Tx, key: Key, fault: str, revision: str) -> bool:
     """Whether a server's node answers; `fault` is empty when it does. Returns whether that is news."""
     known = conditions.get(tx, key.kind.value, key.name, "Reachable")
     if fault:
-        _put(tx, key, "Reachable", "False", "NodeUnreachable", fault, None)
+        _put(tx, key, "Reachable", "False", "NodeUnreachable", fault, revision)
     else:
-        _put(tx, key, "Reachable", "True", "Answered", "", None)
+        _put(tx, key, "Reachable", "True", "Answered", "", revision)
     return (known is None or known.status == "True") == bool(fault)
 
 

@@ -80,7 +80,9 @@ class MemorySource:
 
     def _refuse(self, tx: Tx, message: str) -> None:
         sources.put(tx, self.name, remote="memory", branch="main", state="unreachable", message=message)
-        conditions.fleet(tx, self.name, "SourceReady", "False", "SourceUnreachable", message, None)
+        known = sources.get(tx, self.name)
+        head = known.head_commit if known else None
+        conditions.fleet(tx, self.name, "SourceReady", "False", "SourceUnreachable", message, head)
 
     def _accept(self, tx: Tx, commit: str) -> bool:
         new = revisions.get(tx, commit, self.name) is None

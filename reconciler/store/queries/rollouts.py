@@ -13,6 +13,9 @@ from reconciler.store.daemon_tables import rollouts as table
 from reconciler.store.transaction import Tx
 from reconciler.store.words import RolloutState
 
+_WAVE = "wave:"
+"""Begins the name of a row that stands for a released wave; no server can be called so."""
+
 
 @dataclass(frozen=True)
 class ServerRollout:
@@ -58,10 +61,22 @@ def get(tx: Tx, fleet: str, commit: str, server: str) -> ServerRollout | None:
 
 def listed(tx: Tx, fleet: str, commit: str) -> list[ServerRollout]:
     """All servers of a rollout, by name."""
-    where = (table.c.fleet == fleet, table.c.commit == commit)
+    where = (table.c.fleet == fleet, table.c.commit == commit, table.c.server.not_like(f"{_WAVE}%"))
     return rows.every(
         tx, rows.select(table, ServerRollout).where(*where).order_by(table.c.server), ServerRollout
     )
+
+
+def release(tx: Tx, fleet: str, commit: str, wave: str) -> None:
+    """Lets a wave of this commit's rollout begin that waits for a person."""
+    put(tx, fleet, commit, f"{_WAVE}{wave}", "healthy")
+
+
+def released(tx: Tx, fleet: str, commit: str) -> frozenset[str]:
+    """The names of the waves that were released."""
+    where = (table.c.fleet == fleet, table.c.commit == commit, table.c.server.like(f"{_WAVE}%"))
+    found = tx.connection.execute(sa.select(table.c.server).where(*where)).scalars()
+    return frozenset(name.removeprefix(_WAVE) for name in found)
 
 
 def keep_only(tx: Tx, fleet: str, commit: str) -> None:
