@@ -94,10 +94,12 @@ def show_units(names: List[str]) -> Dict[str, UnitState]:
         found = systemd_bus.properties(names, wanted)
         return {name: UnitState(*found[place]) for place, name in enumerate(names)}
     except (OSError, ValueError, LookupError, struct.error):
-        shown = _show(names, wanted)
-        return {
-            name: UnitState(*[values.get(field, "") for field in wanted]) for name, values in shown.items()
-        }
+        return _show_by_program(names, wanted)
+
+
+def _show_by_program(names: List[str], wanted: List[str]) -> Dict[str, UnitState]:
+    shown = _show(names, wanted)
+    return {name: UnitState(*[values.get(field, "") for field in wanted]) for name, values in shown.items()}
 
 
 def _show(names: List[str], wanted: Sequence[str]) -> Dict[str, Dict[str, str]]:
