@@ -94,6 +94,17 @@ def tree(repo: Path, commit: str, path: str = "", *, incoming: Incoming | None =
     raise SourceFault(f"{repo}: commit {short(commit)} has no folder {folder}", hint=hint)
 
 
+def holds(repo: Path, commit: str, path: str) -> bool:
+    """Whether a commit has a folder ("" is its top). SourceFault: no repository, no such commit."""
+    if not exists(repo, commit):
+        raise SourceFault(f"{repo}: there is no commit {short(commit)}", hint="fetch it first")
+    try:
+        tree(repo, commit, path)
+    except SourceFault:
+        return False
+    return True
+
+
 def _check(*commits: str) -> None:
     for commit in commits:
         if not _ID.fullmatch(commit):

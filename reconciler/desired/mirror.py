@@ -136,6 +136,13 @@ class Mirror:
         """Brings the branch of the first remote that serves. Errors as `peek`; SourceFault also for what is too large or damaged."""
         return await self._hop(lambda stop: self._fetch(branch, stop))
 
+    async def mend(self, branch: str) -> bool:
+        """Fetches the branch anew into an empty mirror when something of the mirror is missing or damaged; whether it was.
+
+        Nothing is thrown away before a remote answers. Errors as `fetch`.
+        """
+        return await self._hop(lambda stop: self._mend(branch, stop))
+
     async def keep(self, commits: Collection[str]) -> None:
         """Keeps exactly these commits (those that the mirror holds) from being cleared away after a branch was rewritten."""
         wanted = frozenset(commits)
@@ -174,6 +181,21 @@ class Mirror:
         check_branch(branch)
         with mirror_folder.held(self.folder, self._seconds, stop) as lock:
             return self._first(lambda remote, passed: self._bring(remote, branch, stop, lock, passed))
+
+    def _mend(self, branch: str, stop: threading.Event) -> bool:
+        check_branch(branch)
+        with mirror_folder.held(self.folder, self._seconds, stop) as lock:
+            bounds = Bounds(self._seconds, _REFS, stop=stop, inherit=(lock.descriptor,), started=lock.note)
+            if self.folder.exists() and not self._damaged(bounds):
+                return False
+
+            def anew(remote: Remote, passed: tuple[str, ...]) -> Fetched:
+                self._tip(remote, branch, stop, passed)
+                mirror_folder.discard(self.folder)
+                return self._bring(remote, branch, stop, lock, passed)
+
+            self._first(anew)
+            return True
 
     def _first(self, attempt: Callable[[Remote, tuple[str, ...]], T]) -> T:
         failures: list[tuple[Remote, Failure]] = []

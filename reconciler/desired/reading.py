@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from reconciler.desired.kinds import API_VERSION, Kind
+from reconciler.desired.kinds import API_VERSION, Kind, Manifest
 from reconciler.desired.kinds.common import NAME_PATTERN
 from reconciler.desired.places import DocumentRef
 from reconciler.desired.problems import Problem, Source
@@ -21,9 +21,22 @@ _IGNORE_HINT = "if this is no manifest, make `# reconciler: ignore` its first li
 _FREE = frozenset({"labels", "annotations", "matchLabels", "selector", "env"})
 
 
+@dataclass
+class Memo:
+    """What was made of a document before: its manifest, with the text that it was made from.
+
+    The text is None for the document as it stands, without anything from Defaults.
+    """
+
+    made: tuple[str | None, Manifest] | None = None
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """A document that says it is a resource or Defaults; not validated yet. `name` is None when it cannot be read."""
+    """A document that says it is a resource or Defaults; not validated yet. `name` is None when it cannot be read.
+
+    Whoever reads many revisions shares candidates between them: nothing of `data` is ever changed.
+    """
 
     kind: Kind
     name: str | None
@@ -32,6 +45,7 @@ class Candidate:
     data: dict[str, Value]
     flawed: bool = False
     complete: bool = True
+    memo: Memo = field(default_factory=Memo, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +77,13 @@ class Reading:
     suspects: list[Suspect] = field(default_factory=list)
     whole: bool = True
 
+    def add(self, other: Reading) -> None:
+        """Append what another one holds, which stays as it is."""
+        self.candidates += other.candidates
+        self.problems += other.problems
+        self.suspects += other.suspects
+        self.whole = self.whole and other.whole
+
 
 def is_manifest_path(path: str) -> bool:
     """Whether a file is read: `*.yaml` and `*.yml`, unless it or a folder above it begins with a dot."""
@@ -70,12 +91,11 @@ def is_manifest_path(path: str) -> bool:
     return parts.suffix.lower() in (".yaml", ".yml") and not any(part.startswith(".") for part in parts.parts)
 
 
-def read(files: Mapping[str, bytes]) -> Reading:
-    """All candidates of a tree, in the order of path and line, and the problems of its files."""
+def read_file(path: str, content: bytes) -> Reading:
+    """The candidates of one file, in the order of lines, and its problems."""
     reading = Reading()
-    for path in sorted(files):
-        if is_manifest_path(path) and not _IGNORE.match(files[path]):
-            _file(path, files[path], reading)
+    if is_manifest_path(path) and not _IGNORE.match(content):
+        _file(path, content, reading)
     return reading
 
 

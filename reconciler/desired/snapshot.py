@@ -11,6 +11,7 @@ from pathlib import Path
 from reconciler.desired.fleet import Loaded
 from reconciler.desired.problems import Problem, Source
 from reconciler.desired.reading import is_manifest_path
+from reconciler.desired.readings import Readings
 from reconciler.desired.tree import load
 from reconciler.desired.yamldoc import MAX_FILE_BYTES
 from reconciler.errors import SourceFault
@@ -28,6 +29,7 @@ class Snapshot:
 
     `commit` is a full id, or `worktree`. `files` maps paths below the root to contents, manifests only. `problems` tell
     of what could not be read (links, submodules, huge files): hand them to `load`, or use `load_snapshot`.
+    `ids` are git's ids of the files by path, empty for files that are not committed.
     No file at all is no fault here: whoever plans decides what an empty revision means.
     """
 
@@ -38,11 +40,12 @@ class Snapshot:
     committed_at: datetime = field(default_factory=lambda: datetime.fromtimestamp(0, UTC))
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     problems: tuple[Problem, ...] = ()
+    ids: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
-def load_snapshot(snapshot: Snapshot) -> Loaded:
-    """The fleet of a snapshot, with the problems of reading it."""
-    return load(snapshot.files, snapshot.problems)
+def load_snapshot(snapshot: Snapshot, readings: Readings | None = None) -> Loaded:
+    """The fleet of a snapshot, with the problems of reading it. `readings` is what earlier loads have read already."""
+    return load(snapshot.files, snapshot.problems, ids=snapshot.ids, readings=readings)
 
 
 def read_folder(folder: Path) -> Snapshot:

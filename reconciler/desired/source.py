@@ -1,6 +1,6 @@
 """Reading commits of the fleet repository: straight from git's object database, without a checkout.
 
-The only place that uses GitPython, to find the repository; objects are read by one `ls-tree` and one `cat-file --batch`,
+The only place that uses GitPython, to find a repository that is not bare; objects are read by one `ls-tree` and one `cat-file --batch`,
 which end with the call (a `Repo` that reads objects itself keeps two child processes until it is closed). No text of a
 user becomes an option: revisions pass an allow-list and stand after `--end-of-options`, paths after `--`. Hooks, filters,
 the pager, fsmonitor and lazy fetches have no part in it.
@@ -38,6 +38,9 @@ _HEX = re.compile(r"[0-9a-f]{4,64}")
 _STEPS = re.compile(r"(?P<name>.+?)(?P<steps>(?:~[0-9]{1,6}|\^)?)", re.DOTALL)
 # git-check-ref-format(1), rules 1 to 10, and no leading dash (rule of `git branch`).
 _BAD_NAME = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|/$|\.$|(?:^|/)\.|\.lock(?:/|$)|^@$|^-")
+
+# As git itself writes it; whatever is written otherwise is GitPython's to find out.
+_BARE = re.compile(r"^\[core\]\n(?:\t[^\n]*\n)*\tbare = true$", re.MULTILINE)
 
 _REGULAR, _LINK, _SUBMODULE = ("100644", "100755", "100664"), "120000", "160000"
 
@@ -93,23 +96,33 @@ class _Blob:
     path: str
 
 
-def read_commit(repo: Path, rev: str, subpath: str = "", *, incoming: Incoming | None = None) -> Snapshot:
+def read_commit(
+    repo: Path,
+    rev: str,
+    subpath: str = "",
+    *,
+    incoming: Incoming | None = None,
+    known: Mapping[str, bytes] | None = None,
+) -> Snapshot:
     """The manifests of a commit below `subpath` (a folder of the repository; paths in the result are below it).
 
     `rev` is a commit id of at least four hexadecimal digits, a branch, a tag, or HEAD, each with `~n` or `^` after it.
     Raises SourceFault: no repository, nothing committed, unknown or ambiguous revision, no such folder in the commit,
-    a repository of another user, more than the limits of `snapshot`. `incoming` is for a receive hook.
+    a repository of another user, more than the limits of `snapshot`. `incoming` is for a receive hook; `known` are
+    contents by object id, which are not read again.
     """
     repository = _open(repo, incoming)
     commit = _resolve(repository, rev)
     folder = _folder(subpath)
-    files: dict[str, bytes] = {}
+    known = known or {}
     wanted, problems = _select(repository, _list(repository, commit, folder), folder)
-    header = _objects(repository, [commit])[0]
-    for blob, content in zip(wanted, _objects(repository, [b.object_id for b in wanted]), strict=True):
-        files[blob.path] = content
+    missing = list(dict.fromkeys(b.object_id for b in wanted if b.object_id not in known))
+    header, *read = _objects(repository, [commit, *missing])
+    contents = dict(zip(missing, read, strict=True))
+    files = {b.path: contents[b.object_id] if b.object_id in contents else known[b.object_id] for b in wanted}
     name, email, at, message = _commit_facts(header)
-    return Snapshot(commit, name, email, message, at, files, tuple(sorted(problems)))
+    ids = {b.path: b.object_id for b in wanted}
+    return Snapshot(commit, name, email, message, at, files, tuple(sorted(problems)), ids)
 
 
 def head_commit(repo: Path) -> str:
@@ -193,21 +206,36 @@ def _gitpython() -> Any:
 
 
 def _open(path: Path, incoming: Incoming | None = None) -> _Repository:
+    found = _bare(path) or _search(path)
+    if incoming is not None:
+        return replace(found, incoming=incoming)
+    _refuse_stranger(found)
+    return found
+
+
+def _bare(path: Path) -> _Repository | None:
+    """The bare repository in a folder, as a mirror or a hook's is; None when the folder is something else."""
+    try:
+        bare = (path / "HEAD").is_file() and all((path / part).is_dir() for part in ("objects", "refs"))
+        if bare and _BARE.search((path / "config").read_text(encoding="utf-8", errors="replace")):
+            return _Repository(path, path.resolve(), None)
+    except OSError:
+        pass
+    return None
+
+
+def _search(path: Path) -> _Repository:
     git = _gitpython()
     try:
         # Expanding variables in paths is a habit of GitPython that a path from the command line must not meet.
         with git.Repo(path, search_parent_directories=True, expand_vars=False) as repo:
             work_tree = None if repo.bare or not repo.working_tree_dir else Path(repo.working_tree_dir)
-            found = _Repository(path, Path(repo.git_dir).resolve(), work_tree)
+            return _Repository(path, Path(repo.git_dir).resolve(), work_tree)
     except git.NoSuchPathError:
         raise SourceFault(f"{path}: there is no such folder") from None
     except (git.InvalidGitRepositoryError, OSError):
         hint = "run `git init` and commit the manifests, or give the folder of the fleet repository"
         raise SourceFault(f"{path}: not in a git repository", hint=hint) from None
-    if incoming is not None:
-        return replace(found, incoming=incoming)
-    _refuse_stranger(found)
-    return found
 
 
 def _refuse_stranger(repository: _Repository) -> None:
@@ -298,7 +326,7 @@ def _select(
     problems: list[Problem] = []
     regular = set()
     for blob in blobs:
-        if any(part.startswith(".") for part in blob.path.split("/")):
+        if blob.path.startswith(".") or "/." in blob.path:
             continue
         if blob.mode == _LINK:
             links.append(blob)

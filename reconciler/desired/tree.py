@@ -18,7 +18,8 @@ from reconciler.desired.kinds import MODELS, Defaults, Kind, Manifest, Resource
 from reconciler.desired.kinds.common import MOVED_FROM
 from reconciler.desired.places import DocumentRef, Places
 from reconciler.desired.problems import Problem, Source
-from reconciler.desired.reading import Candidate, Reading, Suspect, labels_of, read, suspect
+from reconciler.desired.reading import Candidate, Reading, Suspect, labels_of, suspect
+from reconciler.desired.readings import Readings, read
 from reconciler.desired.validation import Fault, Subject
 from reconciler.desired.yamldoc import Value
 from reconciler.kit.text import count
@@ -27,21 +28,30 @@ _NAMED = 3
 """How many resources a message names before it says `and N more`."""
 
 
-def load(files: Mapping[str, bytes], problems: Iterable[Problem] = ()) -> Loaded:
+def load(
+    files: Mapping[str, bytes],
+    problems: Iterable[Problem] = (),
+    *,
+    ids: Mapping[str, str] | None = None,
+    readings: Readings | None = None,
+) -> Loaded:
     """The fleet that `files` (path below the fleet's root to content) declare, and all problems, by path and line.
 
     Never raises for what is in the files. `problems` are those that reading the files met (links, unreadable files):
     with any of them the fleet is not whole, and resources that may have had defaults from there are kept as they are.
+    With `readings` files that were read before are not read again, and the result is the same; `ids` names contents by
+    path.
     """
-    return _Load(files, tuple(problems)).run()
+    reading = read(files) if readings is None else readings.read(files, ids or {})
+    return _Load(files, reading, tuple(problems)).run()
 
 
 class _Load:
     """One pass over a tree."""
 
-    def __init__(self, files: Mapping[str, bytes], problems: tuple[Problem, ...]) -> None:
+    def __init__(self, files: Mapping[str, bytes], reading: Reading, problems: tuple[Problem, ...]) -> None:
         self._places = Places(files)
-        self._reading: Reading = read(files)
+        self._reading = reading
         self._problems = [*problems, *self._reading.problems]
         self._noted = {p.source for p in self._problems}
         self._whole = self._reading.whole and not problems
@@ -134,9 +144,7 @@ class _Load:
         merged = self._merged(candidate, labels, merger)
         manifest = None
         if candidate.complete:
-            data = {**candidate.data, "spec": merged.spec} if merged.given else candidate.data
-            subject = self._subject(candidate, candidate.kind)
-            manifest = self._validate(candidate, data, subject, merged.given, partial=bool(doubts))
+            manifest = self._manifest(candidate, merged, partial=bool(doubts))
         if key is None:
             return
         for doubt in doubts:
@@ -152,6 +160,19 @@ class _Load:
             self._broken.add(key)
         self._documents.setdefault(key, candidate.document)
         self._given.setdefault(key, merged.given)
+
+    def _manifest(self, candidate: Candidate, merged: Merged, *, partial: bool) -> Manifest | None:
+        """The manifest, or None with its problems noted; made once for the same document with the same defaults."""
+        data = {**candidate.data, "spec": merged.spec} if merged.given else candidate.data
+        text = json.dumps(data) if merged.given else None
+        made = candidate.memo.made
+        if made is not None and made[0] == text:
+            return made[1]
+        subject = self._subject(candidate, candidate.kind)
+        found = self._validate(candidate, data, subject, merged.given, partial=partial)
+        if found is not None:
+            candidate.memo.made = (text, found)
+        return found
 
     def _merged(self, candidate: Candidate, labels: Mapping[str, Value], merger: Merger) -> Merged:
         spec = candidate.data.get("spec", {})
@@ -266,7 +287,8 @@ class _Load:
         self._problems.append(problem)
 
     def _locator(self) -> _Locate:
-        return _Locate(self._places, self._documents, self._given)
+        sources = {key: entry.origin.source for key, entry in self._entries.items()}
+        return _Locate(self._places, self._documents, self._given, sources)
 
 
 class _Locate:
@@ -277,8 +299,10 @@ class _Locate:
         places: Places,
         documents: Mapping[Key, DocumentRef],
         given: Mapping[Key, Mapping[FieldPath, Layer]],
+        sources: Mapping[Key, Source],
     ) -> None:
         self._places = places
+        self._sources = sources
         self._documents = documents
         self._given = given
 
@@ -286,6 +310,8 @@ class _Locate:
         """The place of the field's key, or of what is around it when it is not set; None for an unknown resource."""
         if key not in self._documents:
             return None
+        if not path:  # the usual question, for which no file needs to be read again
+            return self._sources[key]
         layer = _layer_of(self._given[key], path)
         return layer.place(path) if layer is not None else self._places.key(self._documents[key], path)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from reconciler.desired.fleet import Key, Loaded
 from reconciler.desired.kinds import Kind
 from reconciler.desired.snapshot import Snapshot
-from reconciler.errors import SourceFault
+from reconciler.errors import SourceFault, SourceUnreachable
 from reconciler.kit.clock import Clock, stamp
 from reconciler.kit.text import short
 from reconciler.loop import memory, rollouts, target
@@ -83,10 +83,11 @@ class FleetLoop:
             try:
                 snapshot, loaded = await self._read(commit)
             except SourceFault as fault:
-                message = fault.message
+                message, away = fault.message, isinstance(fault, SourceUnreachable)
+                reason = "SourceUnreachable" if away else "SourceRefused"
                 await self.store.awrite(
                     lambda tx: conditions.fleet(
-                        tx, self.name, "SourceReady", "False", "SourceRefused", message, commit
+                        tx, self.name, "SourceReady", "False", reason, message, commit
                     )
                 )
                 return known is not None
