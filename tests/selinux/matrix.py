@@ -1,0 +1,185 @@
+"""Who may do what, line by line: the answers that the compiled module must give over every policy family.
+
+`allowed`, or what refuses: `type` (no rule for the types) or `categories` (a rule, but another site's level). One column
+for each family where they differ, Enterprise Linux first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.selinux.policy import Answer
+from tests.selinux.stub import FAMILIES, Family
+
+_WORDS: dict[str, Answer] = {"yes": "allowed", "type": "type", "site": "categories"}
+
+# `one` and `two` are sites (s0:c100,c101 and s0:c102,c103), `half` is s0:c100, `none` is s0
+_TABLE = """
+# a site's PHP and its own files
+php/one  site_content_t/one     dir   search read                       yes
+php/one  site_content_t/one     file  read                              yes
+php/one  site_content_t/one     file  write append create unlink        type
+php/one  site_content_t/one     dir   add_name                          type
+php/one  laravel_env_t/one      file  read                              yes
+php/one  laravel_env_t/one      file  write                             type
+php/one  laravel_app_rw_t/one   file  create read write append unlink   yes
+php/one  laravel_app_rw_t/one   dir   add_name remove_name              yes
+php/one  laravel_php_fpm_tmp_t/one  file  create read write unlink      yes
+php/one  laravel_php_fpm_run_t/one  sock_file  create                   yes
+php/one  laravel_app_rw_t/one   file  execute                           type
+# and another site's, with whatever Unix permissions
+php/one  site_content_t/two     dir   search read                       site
+php/one  site_content_t/two     file  read                              site
+php/one  laravel_env_t/two      file  read                              site
+php/one  laravel_app_rw_t/two   file  read write append unlink          site
+php/one  laravel_app_rw_t/two   dir   search add_name                   site
+php/one  laravel_php_fpm_tmp_t/two  file  read                          site
+php/one  laravel_php_fpm_run_t/two  sock_file  create                   site
+php/one  php/two                process  signal sigkill sigstop         site
+# getattr is constrained in neither family, open in Debian's only: search of the folder is what hides names
+php/one  site_content_t/two     file  getattr                           yes
+php/one  site_content_t/two     file  open                              yes site
+php/one  site_content_t/two     lnk_file  read                          site
+# what has fewer categories is open to every site that has them: single categories must not be given, nor s0 left
+php/one  site_content_t/half    file  read                              yes
+php/one  site_content_t/none    file  read                              yes
+php/half site_content_t/one     file  read                              site
+php/none site_content_t/one     file  read                              site
+# no way between two sites' PHP by a socket: in Enterprise Linux categories do not come into it, so types must
+php/one  php/two                unix_stream_socket  connectto           type
+php/one  php/one                unix_stream_socket  connectto           type
+php/one  laravel_php_fpm_run_t/two  sock_file  write                    type
+php/one  laravel_php_fpm_run_t/one  sock_file  write                    type
+# PHP beyond its site
+php/one  shell_exec_t/none      file  execute                           type
+php/one  bin_t/none             file  execute                           type
+php/one  ssh_port_t/none        tcp_socket  name_connect                type
+php/one  http_port_t/none       tcp_socket  name_connect                type
+php/one  smtp_port_t/none       tcp_socket  name_connect                type
+php/one  mysqld_port_t/none     tcp_socket  name_connect                yes
+php/one  postgresql_port_t/none tcp_socket  name_connect                yes
+php/one  mysqld_t/none          unix_stream_socket  connectto           yes
+php/one  mysqld_var_run_t/none  sock_file  write                        yes
+php/one  user_home_t/none       file  read                              type
+php/one  laravel_ssh_key_var_lib_t/none  file  read                     type
+php/one  laravel_ssh_key_var_run_t/none  file  read                     type
+php/one  laravel_app_var_lib_t/none      file  read                     type
+php/one  laravel_etc_t/none     file  write                             type
+php/one  laravel_unit_t/none    file  read                              type
+php/one  laravel_ssh_key_exec_t/none     file  execute                  type
+php/one  nginx/none             process  signal                         type
+# the web server: files of every site, no .env, no writing, no shell, no other network
+nginx/none  site_content_t/two    file  read                            yes
+nginx/none  laravel_app_rw_t/one  file  read                            yes
+nginx/none  laravel_env_t/one     file  read open getattr               type
+nginx/none  site_content_t/one    file  write                           type
+nginx/none  laravel_app_rw_t/one  file  write                           type
+nginx/none  laravel_php_fpm_run_t/two  sock_file  write                 yes
+nginx/none  php/two               unix_stream_socket  connectto         yes
+nginx/none  http_port_t/none      tcp_socket  name_bind                 yes
+nginx/none  ssh_port_t/none       tcp_socket  name_connect              type
+nginx/none  mysqld_port_t/none    tcp_socket  name_connect              type
+nginx/none  shell_exec_t/none     file  execute                         type
+nginx/none  laravel_ssh_key_var_run_t/none  file  read                  type
+# systemd starts everything, at the site's level
+init/none  php/one              process   transition                    yes
+init/none  php/one              process2  nnp_transition                yes
+init/none  nginx/none           process   transition                    yes
+init/none  app/none             process   transition                    yes
+init/none  agent/none           process   transition                    yes
+php/one    httpd_exec_t/none    file      entrypoint execute            yes
+php/one    php/two              process   transition                    type
+# the agent, from sudo and from systemd, by its own file only
+login/none  agent/login         process   transition                    yes
+agent/none  laravel_ssh_key_exec_t/none  file  entrypoint               yes
+agent/none  bin_t/none          file  entrypoint                        type
+php/one     agent/none          process   transition                    type
+app/none    agent/none          process   transition                    type
+agent/none  laravel_ssh_key_var_lib_t/none  file  create read write     yes
+agent/none  laravel_env_t/two   file  create write relabelfrom relabelto  yes
+agent/none  site_content_t/two  dir   create relabelfrom relabelto      yes
+agent/none  etc_t/none          file  write unlink                      type
+agent/none  laravel_etc_t/none  file  create write unlink               yes
+agent/none  laravel_unit_t/none service  start reload                   yes
+agent/none  bin_t/none          file  write create                      type
+agent/none  shell_exec_t/none   file  relabelto                         type
+agent/none  laravel_app_var_lib_t/none  file  read                      type
+agent/none  setfiles_t/none     process  transition                     yes
+# the daemon: out by ssh, http and mail, its own files, nobody else's
+app/none  ssh_port_t/none       tcp_socket  name_connect                yes
+app/none  http_port_t/none      tcp_socket  name_connect                yes
+app/none  http_port_t/none      tcp_socket  name_bind                   type
+app/none  laravel_app_var_lib_t/none  file  create read write           yes
+app/none  site_content_t/none   file  read                              type
+app/none  laravel_env_t/none    file  read                              type
+app/none  laravel_ssh_key_var_lib_t/none  file  read                    type
+app/none  laravel_ssh_key_exec_t/none  file  execute                    type
+app/none  etc_t/none            file  write                             type
+"""
+
+USERS = """
+{who}  useradd_exec_t/none   file     execute
+{who}  useradd_t/none        process  transition
+{who}  groupadd_exec_t/none  file     execute
+{who}  groupadd_t/none       process  transition
+"""
+"""What `panel_can_manage_users` gates."""
+
+RELOADS = """
+{who}  nginx/none     process  signal
+{who}  {unit}/none    service  reload
+"""
+"""What `panel_can_reload_nginx` gates; `unit` is the type of nginx.service."""
+
+NGINX_UNIT: dict[Family, str] = {"el": "httpd_unit_file_t", "refpolicy": "systemd_unit_t"}
+
+_LEVELS = {"one": "s0:c100,c101", "two": "s0:c102,c103", "half": "s0:c100", "none": "s0"}
+_DOMAINS = {
+    "php": "laravel_php_fpm_t",
+    "nginx": "laravel_nginx_t",
+    "app": "laravel_app_t",
+    "agent": "laravel_ssh_key_t",
+    "init": "init_t",
+}
+_PROCESSES = ("mysqld_t", "postgresql_t", "useradd_t", "groupadd_t", "setfiles_t")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One access, and its answer when the table gives one."""
+
+    source: str
+    target: str
+    kind: str
+    permission: str
+    answer: Answer | None = None
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.target} {self.kind} {self.permission}"
+
+
+def _context(short: str) -> str:
+    name, level = short.split("/")
+    if name == "login" or level == "login":
+        domain = _DOMAINS.get(name, "unconfined_t")
+        return f"unconfined_u:unconfined_r:{domain}:s0-s0:c0.c1023"
+    if name in _DOMAINS:
+        return f"system_u:system_r:{_DOMAINS[name]}:{_LEVELS[level]}"
+    role = "system_r" if name in _PROCESSES else "object_r"
+    return f"system_u:{role}:{name}:{_LEVELS[level]}"
+
+
+def questions(family: Family, table: str = _TABLE) -> list[Question]:
+    """The table's questions, one for each permission."""
+    found = []
+    for line in table.strip().splitlines():
+        if line.startswith("#"):
+            continue
+        source, target, kind, *rest = line.split()
+        words = [word for word in rest if word in _WORDS]
+        answer = _WORDS[words[min(FAMILIES.index(family), len(words) - 1)]] if words else None
+        found += [
+            Question(_context(source), _context(target), kind, permission, answer)
+            for permission in rest[: len(rest) - len(words)]
+        ]
+    return found
