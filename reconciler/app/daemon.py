@@ -30,6 +30,7 @@ from reconciler.loop import watching
 from reconciler.loop.backoff import jittered
 from reconciler.loop.dispatch import Dispatch
 from reconciler.loop.fleet import FleetLoop
+from reconciler.loop.jumps import ClockWatch
 from reconciler.loop.lease import DaemonLease, Timing
 from reconciler.loop.look import Means
 from reconciler.loop.operators import Operators
@@ -41,7 +42,8 @@ from reconciler.nodes.pool import Pool
 from reconciler.notify.notifier import Notifier
 from reconciler.plan.guards import Thresholds
 from reconciler.secrets.redact import Redactor
-from reconciler.store import Store
+from reconciler.store import Store, Tx
+from reconciler.store.queries import events, rollouts
 from reconciler.store.words import TriggeredVia
 from reconciler.telemetry import logs
 from reconciler.telemetry.metrics import Metrics
@@ -50,6 +52,8 @@ log = logs.get("reconciler.app")
 
 TICK = 1.0
 """Seconds between two looks for what operators recorded; a nudge makes it at once."""
+AFTER_REFUSAL = 5.0
+"""Seconds until something is tried again that the database refused: it was locked, or its disk full."""
 _OBSERVE = 15.0
 _SCHEDULE = 10.0
 _TIDY = 3600.0
@@ -86,6 +90,7 @@ class Daemon:
         self.settled = False
         self._stop = asyncio.Event()
         self._at_once = False
+        self._clock = ClockWatch(self.parts.clock)
         self._nudge = asyncio.Event()
         self._observed = asyncio.Event()
         self._wakes: dict[str, asyncio.Event] = {}
@@ -184,19 +189,19 @@ class Daemon:
         self._notifier: Notifier | None = None
 
     async def _live(self) -> None:
-        # what no node can answer for is ended at once; the rest when its server is looked at
-        await settle(self.store, self.pool, LogProgress(), 1.0, only={""})
+        await self._patiently(self._settle)
         self.settled = True
         self._follow_config()
         self._notify()
         duties: list[Awaitable[None]] = [
-            self.lease.keep(),
+            self.lease.keep(self._told_refused),
             self.dispatch.run(),
             self._every(self.parts.tick, self.operators.once, self._nudge),
-            self._every(_OBSERVE, self._observe, self._observed),
+            self._every(_OBSERVE * self.parts.tick, self._observe, self._observed),
             self._every(_SCHEDULE, self._schedule),
             self._every(_TIDY, self._tidy),
             self._heartbeat(),
+            self._every(TICK, self._follow_clock),
             self.parts.supervisor.keep_alive() if self.parts.supervisor.watchdog else self._stop_wait(),
         ]
         if self.parts.serve is not None:
@@ -240,6 +245,29 @@ class Daemon:
                 await self.lease.release()
         self.meter.lease(held=False)
 
+    async def _settle(self) -> None:
+        """What no node can answer for is ended at once; the rest when its server is looked at."""
+        await settle(self.store, self.pool, LogProgress(), 1.0, only={""})
+        await self.store.awrite(rollouts.not_ahead)
+
+    async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work`; as often as the database refuses, again."""
+        while True:
+            try:
+                return await work()
+            except LeaseLost:
+                raise
+            except StoreFault as fault:
+                log.warning("the database refused", fault=fault.message)
+                await asyncio.sleep(AFTER_REFUSAL)
+
+    def _told_refused(self, tx: Tx, why: str) -> None:
+        """The database takes writes again."""
+        log.info("the database takes writes again", refused=why)
+        message = f"the database could not be written to for a while: {why}"
+        for name in self.fleets:
+            events.add(tx, "Fleet", name, reason="DatabaseRefused", message=message, type="Warning")
+
     async def _stop_wait(self) -> None:
         await self._stop.wait()
 
@@ -270,10 +298,21 @@ class Daemon:
         loop = asyncio.get_running_loop()
         while True:
             before = loop.time()
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(self.parts.tick)
             self.beat = loop.time()
-            self.meter.loop_lag(max(0.0, self.beat - before - TICK))
+            self.meter.loop_lag(max(0.0, self.beat - before - self.parts.tick))
             self.meter.queue(self.queue.depth, len(self.queue.running))
+
+    async def _follow_clock(self) -> None:
+        """When the wall clock was set, everything that it decides is looked at anew: windows, soaks, retries."""
+        jump = self._clock.jump()
+        if not jump:
+            return
+        log.warning("the clock was set", seconds=round(jump, 1))
+        await self.store.awrite(rollouts.not_ahead)
+        for fleet in self.fleets.values():
+            self._look_at_all(fleet, "clock")
+        self._clock.seen()
 
     # -- fleets
 
@@ -333,7 +372,7 @@ class Daemon:
         while True:
             cause = self._causes.pop(name, "poll")
             wake.clear()
-            ok = False
+            ok, wait = False, jittered(fleet.spec.poll, 0.1, random.random)
             with logs.bound(fleet=name):
                 try:
                     ok = await fleet.look(cause)
@@ -341,21 +380,23 @@ class Daemon:
                     return  # the lease's own task ends the daemon
                 except StoreFault as fault:
                     log.warning("the database refused", fault=fault.message)
+                    wait = min(wait, AFTER_REFUSAL)
+                    self._causes.setdefault(name, cause)
                 except Exception:
                     log.exception("a defect of this program ended a look at a source")
             self.meter.source(name, ok, 0.0)
             if ok and not started:
                 started = True
-                self._first_looks(fleet)
+                self._look_at_all(fleet, "start")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(jittered(fleet.spec.poll, 0.1, random.random)):
+                async with asyncio.timeout(wait):
                     await wake.wait()
 
-    def _first_looks(self, fleet: FleetLoop) -> None:
-        """After a start every server is looked at once: whatever happened meanwhile is found."""
+    def _look_at_all(self, fleet: FleetLoop, why: str) -> None:
+        """Every server is looked at once, after a start for example: whatever happened meanwhile is found."""
         groups = fleet.target.assessment.groups if fleet.target else {}
         for place, server in enumerate(sorted(groups)):
-            fleet.add(server, "start", 0.02 * place)
+            fleet.add(server, why, 0.02 * place)
 
     async def _schedule(self) -> None:
         """Looks for drift that are due."""
@@ -373,7 +414,7 @@ class Daemon:
             self.store, self.config.notifications, clock=self.parts.clock, count=self.meter.deliveries
         )
         self._notifier_task = (
-            asyncio.ensure_future(self._notifier.run()) if self.config.notifications else None
+            asyncio.ensure_future(self._patiently(self._notifier.run)) if self.config.notifications else None
         )
 
     async def _observe(self) -> None:

@@ -15,7 +15,7 @@ from reconciler.converge.run import Run
 from reconciler.converge.verdict import Verdict
 from reconciler.desired.fleet import Fleet, Key
 from reconciler.desired.kinds import Kind, Server
-from reconciler.errors import Conflict, ReconcilerError
+from reconciler.errors import Conflict, ReconcilerError, StoreFault
 from reconciler.kit import ids
 from reconciler.nodes.answers import Outcome
 from reconciler.nodes.pool import Pool
@@ -178,6 +178,9 @@ class Executor:
         """Have the node apply the sections `of` (section to deployment): its outcome, or the verdict when there is none."""
         try:
             return await self._converge(run, server, of, undo, apply_id)
+        except StoreFault:
+            # nothing can be recorded: what the node comes to is found out once that is possible again
+            raise
         except ReconcilerError as fault:
             found = verdict.of_fault(fault)
         except Exception as fault:  # noqa: BLE001 - the other nodes go on, and each resource gets its result

@@ -7,14 +7,15 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from reconciler.converge import access, assemble, verdict
+from reconciler.converge import access, assemble, outcomes, verdict
 from reconciler.converge.journal import Journal
 from reconciler.converge.progress import Progress
 from reconciler.converge.verdict import Verdict
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind, Server
-from reconciler.errors import AgentFault, ReconcilerError
+from reconciler.errors import AgentFault, ReconcilerError, StoreFault
 from reconciler.nodes.answers import Outcome
+from reconciler.nodes.node import Node
 from reconciler.nodes.pool import Pool
 from reconciler.record import conditions, inventory
 from reconciler.record import deployments as record
@@ -77,17 +78,32 @@ async def _ask(store: Store, pool: Pool, progress: Progress, left: _Left, within
     of = {f"{d.kind}/{d.name}": d.id for d in left.members}
     redact = Redactor(await store.aread(access.every_password))
     journal = Journal(store, left.name, of, redact, progress, await store.aread(lambda tx: _written(tx, of)))
+    never = False
     try:
         target = await store.aread(lambda tx: access.target(tx, server))
         async with pool.node(target) as node:
             try:
                 return await node.status(left.apply_id, 0, journal, within=within)
+            except AgentFault as fault:
+                never = fault.code == "unknown_deployment"
+                if never:
+                    await _never_again(store, node, server.name, left.apply_id)
+                raise
             finally:
                 await journal.flush()
     except AgentFault as fault:
-        return Verdict("failed", _NEVER if fault.code == "unknown_deployment" else fault.message)
+        return Verdict("failed", _NEVER if never else fault.message)
+    except StoreFault:
+        raise  # the node was not asked: it is, once something can be recorded
     except ReconcilerError as fault:
         return Verdict("failed", f"the run ended early and its node could not be asked: {fault.message}")
+
+
+async def _never_again(store: Store, node: Node, server: str, apply_id: str) -> None:
+    """Have the node refuse the apply should its request still arrive, from a program that stood still meanwhile."""
+    hello = await node.ready()
+    fence = await store.awrite(lambda tx: outcomes.fence(tx, server, hello.fence, hello.agent))
+    await node.cancel(apply_id, fence)
 
 
 def _written(tx: Tx, of: Mapping[str, str]) -> dict[tuple[str, Stream], str]:

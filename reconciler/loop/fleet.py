@@ -130,6 +130,8 @@ class FleetLoop:
         def unit(tx: Tx) -> str:
             plan_id = target.record(tx, self.name, assessment, loaded, around)
             rollouts.begin(tx, rollout, sorted(assessment.servers))
+            if not rollback:
+                revisions.supersede(tx, self.name, snapshot.commit)
             rollouts.tell(tx, rollout)
             return plan_id
 
@@ -215,7 +217,7 @@ class FleetLoop:
         ready = {(c.kind, c.name) for c in condition_rows.listed(tx, type="Ready") if c.status == "True"}
         failed = sum(1 for key in digests if key not in ready)
         done = not behind and not failed and not held
-        if known.status in ("accepted", "applying", "failed", "applied"):
+        if known.status in ("accepted", "applying", "failed", "applied", "superseded"):
             status: RevisionStatus = "applied" if done else "failed" if failed and not behind else "applying"
             if known.status != status:
                 revisions.set_status(tx, now.commit, status, fleet=self.name)

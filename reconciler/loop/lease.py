@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
-from reconciler.errors import LeaseLost, StoreBusy
+from reconciler.errors import LeaseLost, StoreFault
 from reconciler.store import Store, Tx
 from reconciler.store.queries import leases
+from reconciler.telemetry import logs
 
+log = logs.get("reconciler.loop")
 NAME = "daemon"
+_LOOK = 1.0
+"""Seconds between two looks of a daemon that waits."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class DaemonLease:
         self._timing = timing or Timing()
         self.owner = owner
         self.held = False
+        self._refused = ""
+        """Why it could not be prolonged, until that is told."""
 
     async def acquire(
         self,
@@ -43,45 +51,58 @@ class DaemonLease:
     ) -> None:
         """Take the lease, however long another daemon holds it; `waiting` is told its owner, once for each.
 
-        `dead` says of an owner that its process is surely gone: its lease need not run out first.
+        `dead` says of an owner that its process is surely gone: its lease need not run out first. Nor need it when nobody
+        has prolonged it for as long as it holds, by this program's own count: the clock that it ends by may have been
+        set back.
         """
         told = ""
+        loop = asyncio.get_running_loop()
+        known, since = None, loop.time()
         while True:
-            try:
-                lease = await self._store.alease(self._take)
-            except StoreBusy:
-                lease = None
-            if lease is not None:
-                self.held = True
-                self._store.guard(self.check)
-                return
-            holder = await self._store.aread(lambda tx: leases.get(tx, NAME))
-            if holder is not None and dead(holder.owner):
-                await self._release(holder.owner)
-                continue
-            if holder is not None and holder.owner != told:
+            holder, free = await self._store.aread(self._standing)
+            if holder != known:
+                known, since = holder, loop.time()
+            left = loop.time() - since > self._timing.holds
+            if holder is None or free or left or dead(holder.owner):
+                # locked by another process, or no room on the disk: that may pass
+                with contextlib.suppress(StoreFault):
+                    if await self._store.alease(partial(self._take_from, known)) is not None:
+                        self.held = True
+                        self._store.guard(self.check)
+                        return
+            elif holder.owner != told:
                 told = holder.owner
                 said = waiting(told)
                 if said is not None:
                     await said
-            await asyncio.sleep(self._timing.beats)
+            await asyncio.sleep(min(_LOOK, self._timing.beats))
 
-    async def keep(self) -> None:
-        """Prolong the lease until cancelled. LeaseLost when another daemon has taken it."""
-        loop = asyncio.get_running_loop()
-        good_until = loop.time() + self._timing.holds
+    def _standing(self, tx: Tx) -> tuple[leases.Lease | None, bool]:
+        """The lease, and whether it has run out or is ours from before."""
+        holder = leases.get(tx, NAME)
+        return holder, holder is None or holder.expires_at <= tx.now or holder.owner == self.owner
+
+    def _take_from(self, known: leases.Lease | None, tx: Tx) -> leases.Lease | None:
+        """Take it, unless somebody else has prolonged or taken it since it was seen to be `known`."""
+        if known is not None and leases.get(tx, NAME) == known:
+            leases.release(tx, NAME, known.owner)
+        return self._take(tx)
+
+    async def keep(self, mended: Callable[[Tx, str], None] = lambda tx, why: None) -> None:
+        """Prolong the lease until cancelled. LeaseLost when another daemon has taken it.
+
+        While the database cannot be written to, nobody can take it either: the lease holds until somebody does. `mended`
+        is part of the first write that succeeds again, with the reason for which none did.
+        """
         while True:
             await asyncio.sleep(self._timing.beats)
             try:
-                lease = await self._store.alease(self._prolong)
-            except StoreBusy:
-                # another process writes: the lease holds for a while yet
-                if loop.time() >= good_until:
-                    self.held = False
-                    raise LeaseLost(
-                        "the lease could not be prolonged in time: the database stayed locked"
-                    ) from None
+                lease = await self._store.alease(lambda tx: self._prolong(tx, mended))
+            except StoreFault as fault:
+                log.warning("the lease could not be prolonged", fault=fault.message)
+                self._refused = self._refused or fault.message
                 continue
+            self._refused = ""
             if lease is None:
                 self.held = False
                 holder = await self._store.aread(lambda tx: leases.get(tx, NAME))
@@ -89,7 +110,6 @@ class DaemonLease:
                     f"another daemon has taken over: {holder.owner if holder else 'unknown'}",
                     hint="only one daemon works on a database; this one stops and touches nothing more",
                 )
-            good_until = loop.time() + self._timing.holds
 
     async def release(self) -> None:
         """Give the lease back, so that the next daemon need not wait for it to run out."""
@@ -107,13 +127,16 @@ class DaemonLease:
         """
         held = leases.get(tx, NAME)
         if held is None or held.owner != self.owner:
+            self.held = False
             raise LeaseLost(f"another daemon has taken over: {held.owner if held else 'unknown'}")
 
     def _take(self, tx: Tx) -> leases.Lease | None:
         return leases.acquire(tx, NAME, self.owner, timedelta(seconds=self._timing.holds))
 
-    def _prolong(self, tx: Tx) -> leases.Lease | None:
+    def _prolong(self, tx: Tx, mended: Callable[[Tx, str], None]) -> leases.Lease | None:
         held = leases.get(tx, NAME)
         if held is None or held.owner != self.owner:
             return None
+        if self._refused:
+            mended(tx, self._refused)
         return self._take(tx)

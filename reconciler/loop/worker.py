@@ -89,7 +89,9 @@ class Worker:
     async def _records(self, fleet: FleetLoop, target: Target) -> None:
         """Keys, people and rollouts: recorded before the servers are looked at, removed when none needs them."""
         if not await self._store.aread(lambda tx: _fleet_suspended(tx, fleet.name)):
-            await self._record(fleet, target)
+            async with self._alone({RECORDS}):  # of all fleets: what one left unfinished cannot be told from another's
+                await settle.settle(self._store, self._means.pool, self._means.progress, 1.0, {RECORDS})
+                await self._record(fleet, target)
         # all of the fleet's: a server that the plan does not change may be one that failed, or was left in between
         for server in sorted(target.assessment.groups):
             fleet.add(server, target.trigger)

@@ -91,6 +91,16 @@ def listed(tx: Tx, *, limit: int = 100, fleet: str | None = None) -> list[Revisi
     return rows.every(tx, statement, Revision)
 
 
+def supersede(tx: Tx, fleet: str, commit: str) -> None:
+    """Everything of a fleet that was accepted before `commit` and not brought to an end is superseded by it."""
+    where = (
+        revisions.c.fleet == fleet,
+        revisions.c.commit != commit,
+        revisions.c.status.in_(("accepted", "applying")),
+    )
+    tx.connection.execute(sa.update(revisions).where(*where).values(status="superseded"))
+
+
 def found_healthy(tx: Tx, commit: str, fleet: str) -> None:
     """The revision is on every server and its health checks passed: the one to go back to."""
     where = (revisions.c.commit == commit, revisions.c.fleet == fleet)

@@ -79,6 +79,11 @@ def released(tx: Tx, fleet: str, commit: str) -> frozenset[str]:
     return frozenset(name.removeprefix(_WAVE) for name in found)
 
 
+def not_ahead(tx: Tx) -> None:
+    """States that began in the future begin now: the clock was set back, and their time would not pass for as long."""
+    tx.connection.execute(sa.update(table).where(table.c.since > tx.now).values(since=tx.now))
+
+
 def keep_only(tx: Tx, fleet: str, commit: str) -> None:
     """Forgets the rollouts of a fleet's other commits."""
     tx.connection.execute(sa.delete(table).where(table.c.fleet == fleet, table.c.commit != commit))
