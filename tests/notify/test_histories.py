@@ -30,7 +30,9 @@ from .receivers import KEY, Time
 
 SETTLE = timedelta(minutes=1)
 REMIND = timedelta(minutes=10)
-TIMING = Timing(settle=SETTLE, longest=60.0, give_up_after=timedelta(days=1000))
+TIMING = Timing(
+    settle=SETTLE, first=200.0, longest=600.0, give_up_after=timedelta(days=1000), jitter=lambda: 0.5
+)
 OBJECTS: list[tuple[str, AlertType]] = [("shop", "Stalled"), ("shop", "Drifted"), ("blog", "Stalled")]
 CHANNELS = (
     WebhookChannel("all", Secret("https://hooks.example.test/all"), remind=REMIND),
@@ -94,6 +96,7 @@ class Histories(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="history-"))
         shutil.copy(_template(), self.folder / "state.sqlite")
         self.time = Time()
+        self.there: set[tuple[str, AlertType]] = set()
         self.runner = asyncio.Runner()
         self.inboxes = {channel.name: Inbox() for channel in CHANNELS}
         self.seen: dict[Object, list[tuple[datetime, bool]]] = {about: [] for about in OBJECTS}
@@ -123,6 +126,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(there=st.sets(st.sampled_from(OBJECTS)), message=st.sampled_from(["it failed", "it failed again"]))
     def observe(self, there: set[tuple[str, AlertType]], message: str = "it failed") -> None:
+        self.there = there
         firing = [
             Alert("Site", name, about, "error", "NeedsAttention", message) for name, about in sorted(there)
         ]
@@ -133,6 +137,14 @@ class Histories(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 20, 40, 59, 60, 61, 200, 599, 600, 3600]))
     def wait(self, seconds: int) -> None:
         self.time.forward(seconds=seconds)
+
+    @rule(seconds=st.sampled_from([59, 60, 200, 599, 600]), times=st.integers(1, 4))
+    def go_on(self, seconds: int, times: int) -> None:
+        """What is there stays, and the program runs."""
+        for _ in range(times):
+            self.time.forward(seconds=seconds)
+            self.observe(self.there)
+            self.deliver()
 
     @rule()
     def deliver(self) -> None:
