@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from reconciler.desired.kinds import Database, Kind, Resource, Rollout, Server, Site, SSHKey, User
 from reconciler.desired.problems import Problem, Source
+from reconciler.kit.canonical import Json
 
 FieldPath = tuple[str | int, ...]
 """A path in a manifest in its YAML spelling: `("spec", "phpVersion")`, `("spec", "aliases", 0)`."""
@@ -45,6 +47,12 @@ class Entry:
     def key(self) -> Key:
         """Kind and name."""
         return Key(self.manifest.kind_name, self.manifest.name)
+
+    @cached_property
+    def json(self) -> Mapping[str, Json]:
+        """The manifest as canonical JSON: YAML spelling, defaults filled in."""
+        value: dict[str, Json] = self.manifest.model_dump(mode="json", by_alias=True)
+        return value
 
 
 def _no_place(key: Key, path: FieldPath) -> Source | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from reconciler.desired.fleet import Entry
 from reconciler.desired.kinds import API_VERSION, Kind, Manifest
 from reconciler.desired.kinds.common import NAME_PATTERN
 from reconciler.desired.places import DocumentRef
@@ -25,10 +26,11 @@ _FREE = frozenset({"labels", "annotations", "matchLabels", "selector", "env"})
 class Memo:
     """What was made of a document before: its manifest, with the text that it was made from.
 
-    The text is None for the document as it stands, without anything from Defaults.
+    The text is None for the document as it stands, without anything from Defaults; then `entry` is that of the fleet.
     """
 
     made: tuple[str | None, Manifest] | None = None
+    entry: Entry | None = None
 
 
 @dataclass(frozen=True)

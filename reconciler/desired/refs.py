@@ -178,12 +178,15 @@ def _same_server(entry: Entry, site: str, server: str, entries: Mapping[Key, Ent
 
 def environment(entries: Mapping[Key, Entry]) -> Iterator[tuple[Entry, Finding]]:
     """Variables of a site that one of its databases sets as well: a problem of the site."""
-    for key in sorted(k for k in entries if k.kind is Kind.DATABASE):
-        database = entries[key].manifest
-        site = (
-            entries.get(Key(Kind.SITE, database.spec.site or "")) if isinstance(database, Database) else None
-        )
-        if site is None or not isinstance(database, Database) or not isinstance(site.manifest, Site):
+    with_env = {key: e for key, e in entries.items() if isinstance(e.manifest, Site) and e.manifest.spec.env}
+    databases = {
+        key: e.manifest
+        for key, e in entries.items()
+        if isinstance(e.manifest, Database) and Key(Kind.SITE, e.manifest.spec.site or "") in with_env
+    }
+    for key, database in sorted(databases.items(), key=lambda item: item[0]):
+        site = with_env[Key(Kind.SITE, database.spec.site or "")]
+        if not isinstance(site.manifest, Site):
             continue
         for word in ENV_OF_DATABASE:
             name = f"{database.spec.env_prefix}_{word}"

@@ -58,8 +58,10 @@ def idle(entries: Mapping[Key, Entry]) -> Iterator[tuple[Entry, Finding]]:
 
 
 def _rollouts(entries: Mapping[Key, Entry]) -> Iterator[tuple[Entry, Rollout]]:
-    return ((e, e.manifest) for _, e in sorted(entries.items()) if isinstance(e.manifest, Rollout))
+    found = [(key, e, e.manifest) for key, e in entries.items() if isinstance(e.manifest, Rollout)]
+    return ((e, manifest) for _, e, manifest in sorted(found, key=lambda one: one[0]))
 
 
 def _servers(entries: Mapping[Key, Entry]) -> Iterator[Server]:
-    return (e.manifest for _, e in sorted(entries.items()) if isinstance(e.manifest, Server))
+    found = [(key, e.manifest) for key, e in entries.items() if isinstance(e.manifest, Server)]
+    return (manifest for _, manifest in sorted(found, key=lambda one: one[0]))

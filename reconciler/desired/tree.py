@@ -60,6 +60,7 @@ class _Load:
         self._entries: dict[Key, Entry] = {}
         self._broken: set[Key] = set()
         self._documents: dict[Key, DocumentRef] = {}
+        self._sources: dict[Key, Source] = {}
         self._given: dict[Key, Mapping[FieldPath, Layer]] = {}
         self._clashes: dict[tuple[FieldPath, str, str], tuple[Clash, list[Key]]] = {}
         self._waiting: dict[Suspect, list[Key]] = defaultdict(list)
@@ -154,11 +155,11 @@ class _Load:
             self._clashes.setdefault(identity, (clash, []))[1].append(key)
         sound = not (doubts or merged.clashes or candidate.flawed or key in twice)
         if sound and isinstance(manifest, Resource):
-            defaulted = {path: layer.place(path) for path, layer in merged.given.items()}
-            self._entries[key] = Entry(manifest, Origin(candidate.source, defaulted))
+            self._entries[key] = _entry(candidate, manifest, merged)
         else:
             self._broken.add(key)
         self._documents.setdefault(key, candidate.document)
+        self._sources.setdefault(key, candidate.source)
         self._given.setdefault(key, merged.given)
 
     def _manifest(self, candidate: Candidate, merged: Merged, *, partial: bool) -> Manifest | None:
@@ -218,9 +219,9 @@ class _Load:
 
     def _between(self) -> None:
         """Rules that concern several resources; referred kinds first, so that a broken one is known in time."""
-        for manifest_entry in list(self._entries.values()):
-            for finding in checks.check(manifest_entry.manifest):
-                self._find(manifest_entry, finding)
+        for entry in list(self._entries.values()):
+            for finding in checks.check(entry.manifest):
+                self._find(entry, finding)
         self._all(refs.clashes(self._entries, self._place))
         self._all(refs.moved(self._entries, frozenset(self._broken)))
         former = {
@@ -230,7 +231,7 @@ class _Load:
         }
         for kind in (Kind.SERVER, Kind.SITE, Kind.DATABASE):
             lookup = refs.Lookup(self._entries, frozenset(self._broken), self._whole, former)
-            for entry in [e for e in self._entries.values() if e.key.kind is kind]:
+            for entry in [e for key, e in self._entries.items() if key.kind is kind]:
                 findings = [f for path, key in refs.references(entry) if (f := lookup.resolve(path, key))]
                 for finding in findings or refs.offers(entry, self._entries):
                     self._find(entry, finding)
@@ -287,8 +288,7 @@ class _Load:
         self._problems.append(problem)
 
     def _locator(self) -> _Locate:
-        sources = {key: entry.origin.source for key, entry in self._entries.items()}
-        return _Locate(self._places, self._documents, self._given, sources)
+        return _Locate(self._places, self._documents, self._given, self._sources)
 
 
 class _Locate:
@@ -314,6 +314,17 @@ class _Locate:
             return self._sources[key]
         layer = _layer_of(self._given[key], path)
         return layer.place(path) if layer is not None else self._places.key(self._documents[key], path)
+
+
+def _entry(candidate: Candidate, manifest: Resource, merged: Merged) -> Entry:
+    """The entry of the fleet; the same one for the same document when nothing came from Defaults."""
+    if merged.given:
+        defaulted = {path: layer.place(path) for path, layer in merged.given.items()}
+        return Entry(manifest, Origin(candidate.source, defaulted))
+    known = candidate.memo.entry
+    if known is None or known.manifest is not manifest:
+        known = candidate.memo.entry = Entry(manifest, Origin(candidate.source))
+    return known
 
 
 def _layer_of(given: Mapping[FieldPath, Layer], path: FieldPath) -> Layer | None:

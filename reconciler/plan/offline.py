@@ -6,7 +6,6 @@ from reconciler.desired.fleet import Loaded
 from reconciler.desired.kinds import Kind
 from reconciler.plan.allocate import placeholder
 from reconciler.plan.draft import server_of
-from reconciler.plan.manifests import to_json
 from reconciler.plan.recorded import Recorded, RecordedResource
 
 
@@ -22,7 +21,7 @@ def recorded_from(loaded: Loaded, commit: str) -> Recorded:
     resources = {}
     for key in sorted(fleet.entries.keys() - fleet.broken):
         entry = fleet.entries[key]
-        manifest = to_json(entry.manifest)
+        manifest = entry.json
         resources[key] = RecordedResource(
             key=key,
             manifest=manifest,

@@ -16,7 +16,7 @@ from reconciler.desired.kinds import Kind, Resource
 from reconciler.kit.canonical import Json
 from reconciler.kit.text import count
 from reconciler.plan.kinds import RULES, spec_of
-from reconciler.plan.manifests import parse, to_json
+from reconciler.plan.manifests import parse
 from reconciler.plan.model import Finding
 from reconciler.plan.moves import find_moves
 from reconciler.plan.recorded import Recorded, RecordedResource
@@ -110,8 +110,8 @@ class _Settling:
         return Standings(self.of, (*self.moves.findings, *self._findings()))
 
     def _declared(self, key: Key) -> None:
-        manifest = self.fleet.entries[key].manifest
-        declared = to_json(manifest)
+        entry = self.fleet.entries[key]
+        manifest, declared = entry.manifest, entry.json
         previous = self.moves.old_of.get(key)
         if manifest.spec.suspend:
             self._as_recorded(key, "suspended", "`suspend: true`", declared, previous)
