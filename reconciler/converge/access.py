@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 
 from reconciler.blueprint import SecretSource
@@ -58,12 +59,14 @@ def passwords(tx: Tx, fleet: Fleet) -> dict[str, Secret]:
     return found
 
 
-def every_password(tx: Tx) -> list[Secret]:
-    """The passwords of all databases, retained ones included: what no output may show."""
+def every_password(tx: Tx, on: Collection[str] | None = None) -> list[Secret]:
+    """The passwords of all databases (on these servers), retained ones included: what no output may show."""
+    wanted = None if on is None else {row.id for row in servers.all(tx) if row.name in on}
     found = []
     for row in databases.all(tx):
-        with suppress(WrongKey):
-            found.append(databases.password_of(tx, row.id))
+        if wanted is None or row.server_id in wanted:
+            with suppress(WrongKey):
+                found.append(databases.password_of(tx, row.id))
     return found
 
 

@@ -112,7 +112,7 @@ class Executor:
             if refused := run.started[change.key].refused:
                 run.tell(change.key, change.action.value, Verdict("failed", refused))
         run.passwords = await self._store.aread(lambda tx: access.passwords(tx, run.fleet))
-        run.redact = Redactor(await self._store.aread(access.every_password))
+        run.redact = Redactor(await self._store.aread(lambda tx: access.every_password(tx, set(run.servers))))
         await self._each(self._node(run, work[name]) for name in work)
         # a move is done where it arrives before anything is taken away where it was
         leaving = assemble.departures(plan, run.servers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 
 from reconciler.converge import narrate
 from reconciler.converge.progress import Progress
@@ -45,7 +46,7 @@ class Journal:
 
     async def __call__(self, event: Event) -> None:
         """Take one event."""
-        self._progress.event(self._server, event, self._of.get(event.section, ""))
+        self._progress.event(self._server, self._masked(event), self._of.get(event.section, ""))
         for section in self._concerned(event):
             if text := narrate.line(event):
                 stream: Stream = "stderr" if narrate.is_fault(event) else "stdout"
@@ -53,6 +54,11 @@ class Journal:
         begins = event.type == "section_started" and event.section in self._of
         if begins or event.type in _ENDS or self._count >= _FLUSH_AFTER:
             await self.flush(event.section if begins else "")
+
+    def _masked(self, event: Event) -> Event:
+        """The event without secrets: it goes to people and logs as well."""
+        data = {name: self._redact(v) if isinstance(v, str) else v for name, v in event.data.items()}
+        return replace(event, data=data)
 
     def _take(self, section: str, stream: Stream, text: str) -> None:
         known = self._written.get((section, stream), "")

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from reconciler.converge import access, assemble, outcomes, verdict
+from reconciler.converge import access, outcomes, verdict
 from reconciler.converge.journal import Journal
 from reconciler.converge.progress import Progress
 from reconciler.converge.verdict import Verdict
@@ -17,7 +17,8 @@ from reconciler.errors import AgentFault, ReconcilerError, StoreFault
 from reconciler.nodes.answers import Outcome
 from reconciler.nodes.node import Node
 from reconciler.nodes.pool import Pool
-from reconciler.record import conditions, inventory
+from reconciler.plan.manifests import parse
+from reconciler.record import conditions
 from reconciler.record import deployments as record
 from reconciler.secrets.redact import Redactor
 from reconciler.store import Store, Tx
@@ -46,7 +47,7 @@ async def settle(
     The resources keep their failed mark, so that the next plan looks at them again: what the node did is then found
     in place and nothing is repeated. One whose node cannot be reached is ended as failed, for the same reason.
     """
-    left = [group for group in await store.aread(_unfinished) if only is None or group.name in only]
+    left = await store.aread(lambda tx: _unfinished(tx, only))
 
     async def one(group: _Left) -> None:
         answer = await _ask(store, pool, progress, group, within)
@@ -58,16 +59,24 @@ async def settle(
     return sum(len(group.members) for group in left)
 
 
-def _unfinished(tx: Tx) -> list[_Left]:
+def _unfinished(tx: Tx, only: Collection[str] | None) -> list[_Left]:
     groups: dict[tuple[str, str], list[Deployment]] = defaultdict(list)
     for deployment in deployments.unfinished(tx):
         groups[deployment.server_id or "", deployment.apply_id or ""].append(deployment)
-    names = {row.id: row.name for row in servers.all(tx)}
-    fleet = assemble.of_record(inventory.recorded(tx)) if groups else assemble.fleet_of(())
+    names = {row.id: row.name for row in servers.all(tx)} if groups else {}
     return [
-        _Left(names.get(server, ""), fleet.server(names.get(server, "")), apply_id, tuple(members))
+        _Left(name, _server(tx, name), apply_id, tuple(members))
         for (server, apply_id), members in groups.items()
+        for name in (names.get(server, ""),)
+        if only is None or name in only
     ]
+
+
+def _server(tx: Tx, name: str) -> Server | None:
+    """The server as it is recorded: only it is read, since others are worked on all the while."""
+    entry = inventory_rows.get(tx, Kind.SERVER.value, name) if name else None
+    manifest = parse(Kind.SERVER, entry.spec) if entry is not None else None
+    return manifest if isinstance(manifest, Server) else None
 
 
 async def _ask(store: Store, pool: Pool, progress: Progress, left: _Left, within: float) -> Outcome | Verdict:
@@ -76,7 +85,7 @@ async def _ask(store: Store, pool: Pool, progress: Progress, left: _Left, within
         return Verdict("failed", _NEVER)
     progress.node(left.name, "settling an unfinished run")
     of = {f"{d.kind}/{d.name}": d.id for d in left.members}
-    redact = Redactor(await store.aread(access.every_password))
+    redact = Redactor(await store.aread(lambda tx: access.every_password(tx, {left.name})))
     journal = Journal(store, left.name, of, redact, progress, await store.aread(lambda tx: _written(tx, of)))
     never = False
     try:
@@ -130,7 +139,8 @@ def _end(tx: Tx, left: _Left, answer: Outcome | Verdict) -> None:
         if inventory_rows.get(tx, deployment.kind, deployment.name) is not None:
             key = Key(Kind(deployment.kind), deployment.name)
             said = "to be looked at again after an interruption"
-            conditions.fail(tx, key, deployment.commit_hash or "", said, stalled=False)
+            if not conditions.is_cancelled(tx, key):  # that stays until a person says otherwise
+                conditions.fail(tx, key, deployment.commit_hash or "", said, stalled=False)
 
 
 def _judge(node: str, deployment: Deployment, answer: Outcome | Verdict) -> Verdict:

@@ -18,9 +18,9 @@ class Aftercare:
         self._means = means
         self._store = means.store
 
-    async def watch(self, look: Look) -> None:
-        """Health checks of what the rollout put here; what they mean for the rollout."""
-        target = look.target
+    async def watch(self, look: Look) -> bool:
+        """Health checks of what the rollout put here; what they mean for the rollout. Whether anything was watched."""
+        target, watched = look.target, False
         for name in sorted(look.servers):
             row = await self._watched(look, name)
             if row is None:
@@ -34,9 +34,12 @@ class Aftercare:
                 clock=self._means.clock,
                 since=row.since,
                 commands=self._means.settings.commands,
+                redact=self._means.redact,
             )
+            watched = True
             new = [f"{check}: {said}" for check, said in found.items() if check not in row.failing_before]
             await self._conclude(look, name, new)
+        return watched
 
     async def _watched(self, look: Look, name: str) -> ServerRollout | None:
         return await self._store.aread(lambda tx: rollouts.watched(tx, look.target.rollout, name))
@@ -65,6 +68,5 @@ class Aftercare:
         elif step.again_after is not None:
             fleet.add(name, "health", step.again_after)
         elif step.done:
-            for other in sorted(target.assessment.groups):
-                if other not in look.servers:
-                    fleet.add(other, "rollout")
+            for other in await self._store.aread(lambda tx: rollouts.pending(tx, target.rollout)):
+                fleet.add(other, "rollout")

@@ -17,6 +17,8 @@ from reconciler.plan.model import Action, Change, Finding, Plan
 from reconciler.plan.recorded import Recorded
 
 HoldReason = Literal["NeedsApproval", "PlanDiverged", "Refused", "Suspended", "Conflict"]
+ROLLBACK = "rollback-removes"
+"""Code of the finding that going back to an older revision would remove something."""
 DIVERGED = "plan-diverged"
 """Code of the finding that the plan does more than the one that was reviewed."""
 
@@ -58,6 +60,7 @@ class Inputs:
     approved: Sequence[Approved] = ()
     foreign: Mapping[Key, str] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
+    rollback: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def assess(given: Inputs) -> Assessment:
         hold={key: hold.message for key, hold in holds.items()},
         thresholds=given.thresholds,
     )
-    findings = [*plan.findings, *_divergence(plan, given)]
+    findings = [*plan.findings, *_divergence(plan, given), *_taken_back(plan, given)]
     waiting = []
     for finding in findings:
         if not finding.blocking:
@@ -110,6 +113,25 @@ def assess(given: Inputs) -> Assessment:
             holds.setdefault(_key(plan, given.recorded, address), _hold(finding))
     _keep_what_they_need(plan, given.recorded, holds)
     return Assessment(plan, holds, tuple(waiting), scope.groups(given.loaded.fleet, given.recorded))
+
+
+def _taken_back(plan: Plan, given: Inputs) -> tuple[Finding, ...]:
+    """Going back puts things as they were; what came since is left standing until a person says that it may go."""
+    going = tuple(c.address for c in plan.effective if c.action in _REMOVALS) if given.rollback else ()
+    if not going:
+        return ()
+    message = (
+        f"Going back would remove {count(len(going), 'resource')} that came since: {', '.join(going[:3])}."
+    )
+    return (
+        Finding(
+            code=ROLLBACK,
+            message=message,
+            blocking=True,
+            addresses=going,
+            hint="Approve it if they shall go, or push a commit.",
+        ),
+    )
 
 
 def _divergence(plan: Plan, given: Inputs) -> tuple[Finding, ...]:

@@ -67,6 +67,11 @@ class Dispatch:
                     await self._worker.process(item)
             except LeaseLost:
                 raise
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                log.warning("a look was cut off from inside")  # else the worker would be gone for good
+                fleet.add(server, "retry", _AFTER_DEFECT)
             except TimeoutError:
                 log.warning("a look took too long and was ended", seconds=within)
                 fleet.add(server, "retry", _AFTER_DEFECT)

@@ -76,26 +76,26 @@ class FleetLoop:
             head = await self.source.look()
             if head is None:
                 return self.target is not None
-            commit, rollback = await self.store.aread(lambda tx: self._choose(tx, head.commit))
-            known = self.target
-            if known is not None and known.commit == commit and known.rollback == rollback and not again:
-                return True
-            try:
-                snapshot, loaded = await self._read(commit)
-            except SourceFault as fault:
-                message, away = fault.message, isinstance(fault, SourceUnreachable)
-                reason = "SourceUnreachable" if away else "SourceRefused"
-                await self.store.awrite(
-                    lambda tx: conditions.fleet(
-                        tx, self.name, "SourceReady", "False", reason, message, commit
-                    )
-                )
-                return known is not None
-            same = known is not None and known.commit == commit
-            await self._follow(
-                snapshot, loaded, known.trigger if same and known else trigger, rollback=rollback
-            )
+            return await self._consider(head.commit, trigger, again=again)
+
+    async def _consider(self, head: str, trigger: TriggeredVia, *, again: bool) -> bool:
+        """Follow the newest revision, or the one that stands in for it; whether there is one to follow."""
+        commit, rollback = await self.store.aread(lambda tx: self._choose(tx, head))
+        known = self.target
+        if known is not None and known.commit == commit and known.rollback == rollback and not again:
             return True
+        try:
+            snapshot, loaded = await self._read(commit)
+        except SourceFault as fault:
+            message, away = fault.message, isinstance(fault, SourceUnreachable)
+            reason = "SourceUnreachable" if away else "SourceRefused"
+            await self.store.awrite(
+                lambda tx: conditions.fleet(tx, self.name, "SourceReady", "False", reason, message, commit)
+            )
+            return known is not None
+        same = known is not None and known.commit == commit
+        await self._follow(snapshot, loaded, known.trigger if same and known else trigger, rollback=rollback)
+        return True
 
     async def _read(self, commit: str) -> tuple[Snapshot, Loaded]:
         known = self.target
@@ -104,8 +104,14 @@ class FleetLoop:
         return await self.source.read(commit)
 
     async def judge_again(self) -> None:
-        """Something that a judgement rests on has changed: an approval, a suspension, a quarantine."""
-        await self.look("poll", again=True)
+        """Something that a judgement rests on has changed: an approval, a suspension, a quarantine.
+
+        The source is not asked: the answer must not wait for a remote that hangs.
+        """
+        async with self._looking:
+            known = await self.store.aread(lambda tx: sources.get(tx, self.name))
+            if known is not None and known.head_commit:
+                await self._consider(known.head_commit, "poll", again=True)
 
     def _choose(self, tx: Tx, head: str) -> tuple[str, bool]:
         """The revision to follow: the newest, or the last good one while that is quarantined."""
@@ -120,14 +126,16 @@ class FleetLoop:
     ) -> None:
         tree = await self.source.tree(snapshot.commit)
         given = await self.store.aread(lambda tx: self._inputs(tx, snapshot, loaded, tree))
+        given = replace(given, rollback=rollback)
         assessment = await asyncio.to_thread(assess, given)
-        rollout = rollouts.plan_of(self.name, snapshot.commit, loaded.fleet)
+        rollout = rollouts.plan_of(self.name, snapshot.commit, loaded.fleet, assessment.servers)
         aside = await self.store.aread(lambda tx: self._aside(tx, snapshot.commit)) if rollback else ""
         if aside and await self._has_nothing_to_go_back_to(snapshot.commit):
             assessment = _standing_still(assessment)
         around = target.Surroundings(tree, aside, self._declared_elsewhere())
 
         def unit(tx: Tx) -> str:
+            target.retire(tx, self.name, snapshot.commit)
             plan_id = target.record(tx, self.name, assessment, loaded, around)
             rollouts.begin(tx, rollout, sorted(assessment.servers))
             if not rollback:
@@ -214,7 +222,7 @@ class FleetLoop:
             for change, wanted in now.wanted
             if change not in held and digests.get((change.kind.value, change.name)) != wanted
         )
-        ready = {(c.kind, c.name) for c in condition_rows.listed(tx, type="Ready") if c.status == "True"}
+        ready = condition_rows.ready(tx)
         failed = sum(1 for key in digests if key not in ready)
         done = not behind and not failed and not held
         if known.status in ("accepted", "applying", "failed", "applied", "superseded"):

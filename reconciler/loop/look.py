@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from reconciler.converge.executor import Executor
 from reconciler.converge.observer import Observer
@@ -12,7 +13,7 @@ from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind
 from reconciler.errors import StalePlan
 from reconciler.kit import canonical
-from reconciler.kit.clock import Clock
+from reconciler.kit.clock import Clock, utc_now
 from reconciler.loop import memory, watching
 from reconciler.loop.fleet import FleetLoop
 from reconciler.loop.ports import Meter
@@ -43,6 +44,7 @@ class Means:
     clock: Clock
     meter: Meter
     faults: watching.Faults = watching.faults
+    redact: Callable[[str], str] = str
 
     async def reachable(self, server: str, fault: str, commit: str) -> None:
         """Record whether a server's node answers; `fault` is empty when it does."""
@@ -76,6 +78,7 @@ class Look:
     target: Target
     servers: frozenset[str]
     reasons: frozenset[str]
+    began: datetime = field(default_factory=utc_now)
     recorded: Recorded = field(default_factory=Recorded)
     plan: Plan | None = None
 
@@ -98,4 +101,4 @@ def unchanged(then: Recorded) -> Callable[[Plan, Recorded], None]:
 def wanted(target: Target, key: Key) -> str:
     """A digest of what the revision wants of a resource; empty when it wants it gone."""
     entry = target.loaded.fleet.entries.get(key)
-    return canonical.digest(to_json(entry.manifest)) if entry is not None else ""
+    return canonical.digest(to_json(entry.manifest))[:16] if entry is not None else ""

@@ -73,11 +73,21 @@ def _retry_at(tx: Tx, known: loop_state.LoopState, limits: LoopLimits) -> dateti
     return known.retry_at if known.retry_at <= tx.now + longest else tx.now
 
 
-def next_try(tx: Tx, keys: Sequence[Key], limits: LoopLimits) -> float | None:
-    """Seconds until the first of `keys` is to be tried again; None when none failed."""
+def next_try(tx: Tx, keys: Sequence[Key], limits: LoopLimits, began: datetime) -> float | None:
+    """Seconds until the first of `keys` is to be tried again; None when none failed.
+
+    What was due when the look began, and was not tried by it, is held for another reason: whoever frees it has it
+    looked at.
+    """
     known = (_retry_at(tx, loop_state.get(tx, key.kind.value, key.name), limits) for key in keys)
-    times = [at for at in known if at is not None]
+    times = [at for at in known if at is not None and at > began]
     return max(0.0, (min(times) - tx.now).total_seconds()) if times else None
+
+
+def tried(tx: Tx, key: Key) -> str:
+    """A digest of what was wanted of a resource when it was last tried, as `look.wanted` gives it; empty when unknown."""
+    newest = history.listed(tx, key.kind.value, key.name, limit=1)
+    return newest[0].digest if newest else ""
 
 
 def remember(tx: Tx, plan: Plan, results: Sequence[Result]) -> None:

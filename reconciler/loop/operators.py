@@ -10,7 +10,7 @@ from datetime import timedelta
 from reconciler.converge.executor import Executor
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind
-from reconciler.errors import StoreFault
+from reconciler.errors import LeaseLost, ReconcilerError
 from reconciler.loop import rollouts, scope
 from reconciler.loop.fleet import RECORDS, FleetLoop
 from reconciler.loop.worker import Worker
@@ -53,10 +53,10 @@ class Operators:
         for request in news.waiting:
             await self._answer(request)
         for name, mark in news.marks.items():
-            fleet = self._fleets.get(name)
-            if fleet is not None and name in self._mark and self._mark[name] != mark:
-                await fleet.look("cli", again=True)
+            fleet, before = self._fleets.get(name), self._mark.get(name)
             self._mark[name] = mark
+            if fleet is not None and before is not None and before != mark:
+                _look_soon(fleet)  # a remote that hangs must not keep the other operators waiting
 
     async def tidy(self) -> None:
         """Forget requests that were answered long ago."""
@@ -65,8 +65,13 @@ class Operators:
     async def _answer(self, request: Request) -> None:
         try:
             done, message = await self._carry_out(request)
-        except StoreFault as fault:
+        except LeaseLost:
+            raise
+        except ReconcilerError as fault:
             done, message = False, fault.message
+        except Exception:
+            log.exception("a defect of this program: a request could not be carried out")
+            done, message = False, "a defect of this program; the log has more"
         log.info(
             "an operator asked", verb=request.verb, subject=request.subject, by=request.actor, answer=message
         )
@@ -158,21 +163,33 @@ class Operators:
             servers = {await self._server_of(fleet, kind, name) for fleet in self._fleets.values()}
             wanted = [server for server in servers if server and server in self._executor.running]
             if kind == suspensions.FLEET:
-                wanted = sorted(self._executor.running)
+                fleet = self._fleets.get(name)
+                mine = fleet.target.assessment.groups if fleet is not None and fleet.target else {}
+                wanted = sorted(server for server in self._executor.running if server in mine)
         else:
             row = await self._store.aread(lambda tx: deployments.get(tx, request.subject))
             wanted = [s for s, run in self._executor.running.items() if row.id in run.deployments]
         if not wanted:
             return False, f"nothing runs for {request.subject}"
         why = f"cancelled by {request.actor}; `reconciler reconcile {request.subject}` tries again"
-        for server in wanted:
-            await self._worker.stop(server, why)
+        await asyncio.gather(*(self._worker.stop(server, why) for server in wanted))
         return True, f"stopped on {', '.join(sorted(wanted))}"
 
 
+_kept: set[asyncio.Task[bool]] = set()
+"""Looks under way: the loop itself keeps no task alive."""
+
+
 def _look_soon(fleet: FleetLoop) -> None:
-    task = asyncio.ensure_future(fleet.look("cli", again=True))
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    task = asyncio.create_task(fleet.look("cli", again=True))
+    _kept.add(task)
+    task.add_done_callback(_looked)
+
+
+def _looked(task: asyncio.Task[bool]) -> None:
+    _kept.discard(task)
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        log.warning("a look that an operator asked for failed", fault=str(fault))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ class Plan:
     commit: str
     of: Mapping[str, RolloutSpec]
     waves: Sequence[tuple[Wave, ...]]
+    taking_part: frozenset[str] = frozenset()
+    """The servers on which the revision changes something."""
 
     def spec(self, server: str) -> RolloutSpec:
         """The rollout that a server follows."""
@@ -66,7 +68,7 @@ class Plan:
         ]
 
 
-def plan_of(fleet: str, commit: str, declared: Fleet) -> Plan:
+def plan_of(fleet: str, commit: str, declared: Fleet, taking_part: frozenset[str] = frozenset()) -> Plan:
     """The rollouts that a revision declares."""
     labels = {s.name: dict(s.metadata.labels) for s in declared.servers()}
     specs = [
@@ -83,7 +85,7 @@ def plan_of(fleet: str, commit: str, declared: Fleet) -> Plan:
         of |= dict.fromkeys(mine, spec)
         if mine:
             found.append(waves.plan_waves(spec, mine))
-    return Plan(fleet, commit, of, found)
+    return Plan(fleet, commit, of, found, taking_part)
 
 
 def _taking_part(all_waves: Sequence[Wave], states: Mapping[str, State]) -> tuple[Wave, ...]:
@@ -205,12 +207,20 @@ def unstarted(tx: Tx, plan: Plan, servers: frozenset[str]) -> frozenset[str]:
     return frozenset(server for server in servers if rows.get(server) == "pending")
 
 
-def nothing_to_do(tx: Tx, plan: Plan, servers: frozenset[str]) -> None:
-    """These servers have what the revision wants already: they need only be watched."""
+def nothing_to_do(tx: Tx, plan: Plan, servers: frozenset[str]) -> bool:
+    """These servers have what the revision wants already: they need only be watched. Whether that is news of any."""
+    news = False
     for server in servers:
         row = rollouts.get(tx, plan.fleet, plan.commit, server)
         if row is not None and row.state == "pending":
             rollouts.put(tx, plan.fleet, plan.commit, server, "applying")
+            news = True
+    return news
+
+
+def pending(tx: Tx, plan: Plan) -> list[str]:
+    """The servers that wait for their turn."""
+    return [row.server for row in rollouts.listed(tx, plan.fleet, plan.commit) if row.state == "pending"]
 
 
 def applied(tx: Tx, plan: Plan, server: str) -> None:
@@ -246,7 +256,9 @@ def watched(tx: Tx, plan: Plan, server: str) -> ServerRollout | None:
 def checked(tx: Tx, plan: Plan, server: str, now: datetime, faults: Sequence[str]) -> Step:
     """The health checks of a server that has the revision came to this; `faults` is empty when all passed."""
     row = rollouts.get(tx, plan.fleet, plan.commit, server)
-    if row is None or row.state == "healthy":
+    if row is None:
+        return Step()  # another revision is followed by now: this one is judged no more
+    if row.state == "healthy":
         return Step(done=True)
     spec = plan.spec(server)
     soak = next((w.soak for one in plan.waves for w in one if server in w.servers), timedelta())
@@ -272,7 +284,7 @@ def checked(tx: Tx, plan: Plan, server: str, now: datetime, faults: Sequence[str
 def complete(tx: Tx, plan: Plan) -> bool:
     """Whether every server that takes part is healthy; then the revision is the one to go back to."""
     found = rollouts.listed(tx, plan.fleet, plan.commit)
-    if any(row.state != "healthy" for row in found):
+    if any(row.state != "healthy" for row in found) or not plan.taking_part <= {row.server for row in found}:
         return False
     known = revisions.get(tx, plan.commit, plan.fleet)
     if known is not None and known.status != "quarantined" and known.healthy_at is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -14,7 +14,7 @@ from reconciler.converge.executor import Part
 from reconciler.converge.progress import Result
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind, Server
-from reconciler.errors import NodeFault, ReconcilerError, UsageFault
+from reconciler.errors import NodeFault, ReconcilerError, StalePlan, UsageFault
 from reconciler.loop import memory, rollouts, watching
 from reconciler.loop.look import Look, Means, unchanged, wanted
 from reconciler.plan.manifests import parse
@@ -57,6 +57,8 @@ class Runs:
     async def apply(self, look: Look, plan: Plan) -> Came:
         """Pass the gates and apply; what comes of it is recorded, and why it has to wait is too."""
         target = look.target
+        if look.fleet.target is not target:
+            raise StalePlan("another revision is followed by now")
         keys = [*(change.key for change in plan.effective), *(item.key for item in plan.drift)]
         gate = await self._store.aread(lambda tx: self._gate(tx, look, plan))
         if not gate.open:
@@ -73,7 +75,8 @@ class Runs:
         await self._account(look, plan, results)
         if look.fleet.target is not target:
             # others of the newer revision waited for this one to end
-            for name in (look.fleet.target or target).assessment.groups:
+            rollout = look.fleet.target.rollout
+            for name in await self._store.aread(lambda tx: rollouts.pending(tx, rollout)):
                 look.fleet.add(name, "rollout")
         return "ran"
 
@@ -111,6 +114,7 @@ class Runs:
                 clock=self._means.clock,
                 since=self._means.clock(),
                 commands=self._means.settings.commands,
+                redact=self._means.redact,
             )
             found[name] = sorted({*new, *failing})
         return found
@@ -158,7 +162,7 @@ class Runs:
         part = Part(
             fleet.name,
             lambda tx: inventory.recorded(tx, fleet.name, look.servers),
-            unchanged(look.recorded),
+            _still(look),
             concludes=False,
         )
         trigger: TriggeredVia = "drift" if not plan.effective else self._trigger(look)
@@ -181,7 +185,8 @@ class Runs:
         finally:
             for name in look.servers:
                 self._runs.pop(name, None)
-            fleet.overrides -= look.servers
+            if not (run.done() and not run.cancelled() and isinstance(run.exception(), StalePlan)):
+                fleet.overrides -= look.servers
             if handle is not None:
                 handle.cancel()
 
@@ -198,7 +203,7 @@ class Runs:
         return [Result(key, "cancel", "failed", why, "", 0.0) for key in dict.fromkeys(keys)]
 
     def _trigger(self, look: Look) -> TriggeredVia:
-        repeated = look.reasons & {"retry"} and not look.reasons & {look.target.trigger}
+        repeated = look.reasons & {"retry"} and not look.reasons & {"revision"}
         if repeated:
             return "retry"
         if "cli" in look.reasons:
@@ -239,12 +244,17 @@ class Runs:
                     rollouts.failed(tx, target.rollout, name, f"{mine[0].key}: {mine[0].message}"[:500])
 
         await self._store.awrite(unit)
+        if any(stop.by_window for stop in stopped.values()):
+            look.fleet.add(min(look.servers), "window", 1.0)  # its gate says when it opens again
+        self._measure(look, results)
+
+    def _measure(self, look: Look, results: Sequence[Result]) -> None:
         for result in results:
             self._means.meter.reconciled(result.key.kind.value, result.state, result.seconds)
             if result.state == "succeeded":
                 look.fleet.failed_as.pop(result.key, None)
             else:
-                look.fleet.failed_as[result.key] = wanted(target, result.key)
+                look.fleet.failed_as[result.key] = wanted(look.target, result.key)
             if result.key.kind is Kind.SERVER and result.action == Action.CREATE.value:
                 self._means.meter.provisioned(result.state == "succeeded")
 
@@ -278,7 +288,20 @@ def _stopped(tx: Tx, key: Key, commit: str, stop: Stop) -> None:
     if stop.by_window:
         conditions.waits(tx, key, commit, "WindowClosed", stop.why)
     else:
+        memory.succeeded(tx, key)  # no time is set for another try: a person says when
         conditions.stopped(tx, key, commit, memory.CANCELLED, stop.why)
+
+
+def _still(look: Look) -> Callable[[Plan, Recorded], None]:
+    """A check that neither the record nor the revision that is followed has moved."""
+    same = unchanged(look.recorded)
+
+    def check(plan: Plan, now: Recorded) -> None:
+        if look.fleet.target is not look.target:
+            raise StalePlan("another revision is followed by now")
+        same(plan, now)
+
+    return check
 
 
 def _server_of(plan: Plan, key: Key) -> str | None:

@@ -84,8 +84,15 @@ def approvals(tx: Tx, fleet: str, commit: str) -> list[Approved]:
     return [
         Approved(serial.plan_from_json(plans.document(tx, one.id)), frozenset(one.approved))
         for one in plans.approved_for(tx, fleet, commit)
-        if one.status != "applied"
+        if one.status not in ("applied", "superseded")
     ]
+
+
+def retire(tx: Tx, fleet: str, commit: str) -> None:
+    """What was approved of other commits than the one that is followed now counts no more, also when they come back."""
+    for one in plans.listed(tx, fleet=fleet, status="approved"):
+        if one.commit != commit:
+            plans.set_status(tx, one.id, "superseded")
 
 
 def spend(tx: Tx, fleet: str, commit: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -74,6 +74,7 @@ class Faults(Protocol):
         clock: Clock,
         since: datetime,
         commands: Mapping[str, Sequence[str]],
+        redact: Callable[[str], str] = str,
     ) -> Mapping[str, str]:
         """As `faults`."""
         ...
@@ -87,6 +88,7 @@ async def faults(
     clock: Clock,
     since: datetime,
     commands: Mapping[str, Sequence[str]],
+    redact: Callable[[str], str] = str,
 ) -> dict[str, str]:
     """What the health checks of a server and its sites find wrong, by check; empty when all of them pass."""
     manifest = declared.server(server)
@@ -94,7 +96,9 @@ async def faults(
         return {}
     found: dict[str, str] = {}
     for target, checks in targets(declared, manifest):
-        results = await health.check(target, checks, prober, clock=clock, since=since, commands=commands)
+        results = await health.check(
+            target, checks, prober, clock=clock, since=since, commands=commands, redact=redact
+        )
         found |= {f"{target.kind}/{target.name} {r.check}": r.message for r in results if not r.ok}
     return found
 

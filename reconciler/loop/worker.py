@@ -22,11 +22,17 @@ from reconciler.loop.runs import Runs
 from reconciler.loop.target import Target
 from reconciler.plan.draft import references
 from reconciler.plan.make import make_plan
-from reconciler.plan.model import DriftItem, Plan
+from reconciler.plan.model import Action, DriftItem, Plan
 from reconciler.plan.recorded import Recorded
 from reconciler.record import conditions, inventory
 from reconciler.store import Tx
 from reconciler.store.queries import suspensions
+from reconciler.telemetry import logs
+
+log = logs.get("reconciler.loop")
+
+AGAIN = "again"
+"""Reason for another look at what is on no node, which concerns no server."""
 
 LOOKS = frozenset({"drift", "schedule", "start", "cli", "heal", "retry"})
 """Reasons for which the nodes are asked whether they still show what was applied."""
@@ -42,6 +48,8 @@ class Worker:
         self._runs = Runs(means)
         self._aftercare = Aftercare(means)
         self._locks: dict[str, asyncio.Lock] = {}
+        self._unrecorded: set[str] = set()
+        """Fleets whose keys and people could not be recorded, and whose conditions say so."""
 
     async def stop(self, server: str, why: str) -> bool:
         """As `Runs.stop`."""
@@ -53,26 +61,32 @@ class Worker:
         fleet = self._fleets[name]
         if fleet.target is None:
             return
+        changed = True
         try:
             if server == RECORDS:
-                await self._records(fleet, fleet.target)
+                changed = await self._records(fleet, fleet.target, frozenset(item.reasons))
             else:
-                await self._server(fleet, fleet.target, server, frozenset(item.reasons))
+                changed = await self._server(fleet, fleet.target, server, frozenset(item.reasons))
         except LeaseLost:
             raise
         except StalePlan:
-            fleet.add(server, "again", 0.05)
+            for reason in item.reasons:  # each still counts: somebody may have asked for a repair
+                fleet.add(server, reason, 0.05)
         except ReconcilerError as fault:
             await self._say(fleet, server, fault)
             await self._means.put_off(fleet, server, fault.message, stalled=fault.reaction == "stall")
         finally:
-            await fleet.settle_revision()
+            if changed:
+                await fleet.settle_revision()
 
     async def _say(self, fleet: FleetLoop, server: str, fault: ReconcilerError) -> None:
         """A fault that concerns a look as a whole is a condition of its server, or of the fleet."""
         commit = fleet.target.commit if fleet.target else ""
         message = f"{fault.message}; {fault.hint}" if fault.hint else fault.message
         reason = type(fault).__name__
+
+        if server == RECORDS:
+            self._unrecorded.add(fleet.name)
 
         def unit(tx: Tx) -> None:
             if server == RECORDS:
@@ -86,17 +100,34 @@ class Worker:
 
     # -- what is on no node
 
-    async def _records(self, fleet: FleetLoop, target: Target) -> None:
-        """Keys, people and rollouts: recorded before the servers are looked at, removed when none needs them."""
-        if not await self._store.aread(lambda tx: _fleet_suspended(tx, fleet.name)):
-            async with self._alone({RECORDS}):  # of all fleets: what one left unfinished cannot be told from another's
-                await settle.settle(self._store, self._means.pool, self._means.progress, 1.0, {RECORDS})
-                await self._record(fleet, target)
-        # all of the fleet's: a server that the plan does not change may be one that failed, or was left in between
-        for server in sorted(target.assessment.groups):
-            fleet.add(server, target.trigger)
+    async def _records(self, fleet: FleetLoop, target: Target, reasons: frozenset[str]) -> bool:
+        """Keys, people and rollouts: recorded before the servers are looked at, removed when none needs them.
 
-    async def _record(self, fleet: FleetLoop, target: Target) -> None:
+        Whether anything changed.
+        """
+        changed = False
+        if not await self._store.aread(lambda tx: _fleet_suspended(tx, fleet.name)):
+            async with self._alone(
+                {RECORDS}
+            ):  # of all fleets: what one left unfinished cannot be told from another's
+                await settle.settle(self._store, self._means.pool, self._means.progress, 1.0, {RECORDS})
+                changed = await self._record(fleet, target)
+            await self._recorded(fleet)
+        if reasons != {AGAIN}:
+            # all of the fleet's: a server that the plan does not change may be one that failed, or was left in between
+            for server in sorted(target.assessment.groups):
+                fleet.add(server, "revision")
+        return changed
+
+    async def _recorded(self, fleet: FleetLoop) -> None:
+        """It went well: what was said of it before is taken back."""
+        key = Key(Kind.SERVER, f"records.{fleet.name}")
+        if fleet.name in self._unrecorded:
+            await self._store.awrite(lambda tx: memory.succeeded(tx, key))
+            self._unrecorded.discard(fleet.name)
+            await fleet.judge_again()
+
+    async def _record(self, fleet: FleetLoop, target: Target) -> bool:
         recorded = await self._store.aread(lambda tx: inventory.recorded(tx, fleet.name))
         loaded, mine = scope.part(target.loaded, recorded, (), recorded.resources.keys())
         needed = _keys_in_use(recorded)
@@ -118,25 +149,30 @@ class Worker:
                 plan, trigger=target.trigger, branch=fleet.spec.branch, part=part
             )
             await self._store.awrite(lambda tx: memory.remember(tx, plan, results))
+        return bool(plan.effective)
 
     # -- servers
 
-    async def _server(self, fleet: FleetLoop, target: Target, server: str, reasons: frozenset[str]) -> None:
+    async def _server(self, fleet: FleetLoop, target: Target, server: str, reasons: frozenset[str]) -> bool:
+        """Look at a server and those that go with it. Whether that changed anything that the revision's standing rests on."""
         servers = _together(target, server)
         async with self._alone(servers):
             newest = fleet.target or target
             if _together(newest, server) != servers:
-                fleet.add(
-                    server, min(reasons)
-                )  # another revision came meanwhile, and binds other servers together
-                return
-            look = Look(fleet, newest, servers, reasons)
+                for reason in reasons:  # another revision came meanwhile, and binds other servers together
+                    fleet.add(server, reason)
+                return False
+            look = Look(fleet, newest, servers, reasons, began=self._means.clock())
             if await self._suspended(look):
-                return
-            await self._settle(look)
-            await self._compare_and_apply(look)
-            await self._aftercare.watch(look)
+                fleet.overrides -= servers
+                return False
+            if reasons == {"health"}:  # a server that soaks is watched, not planned anew
+                return await self._aftercare.watch(look)
+            settled = await self._settle(look)
+            applied = await self._compare_and_apply(look)
+            watched = await self._aftercare.watch(look)
             await self._again_later(look)
+            return settled or applied or watched or bool(reasons & LOOKS)
 
     @contextlib.asynccontextmanager
     async def _alone(self, servers: Collection[str]) -> AsyncIterator[None]:
@@ -160,15 +196,17 @@ class Worker:
 
         return await self._store.awrite(unit)
 
-    async def _settle(self, look: Look) -> None:
+    async def _settle(self, look: Look) -> bool:
         within = self._means.settings.limits.apply_within
         ended = await settle.settle(self._store, self._means.pool, self._means.progress, within, look.servers)
         if ended:
             self._means.progress.node(
                 ", ".join(sorted(look.servers)), f"{ended} interrupted deployments settled"
             )
+        return ended > 0
 
-    async def _compare_and_apply(self, look: Look) -> None:
+    async def _compare_and_apply(self, look: Look) -> bool:
+        """Whether anything was applied, or has to wait."""
         fleet, target = look.fleet, look.target
         mine = await self._store.aread(lambda tx: inventory.recorded(tx, fleet.name, look.servers))
         loaded, mine = scope.part(target.loaded, mine, look.servers, target.recorded_then)
@@ -183,24 +221,30 @@ class Worker:
         if look.reasons & LOOKS:
             observed = await self._observe(look, mine)
             if observed is None:
-                return
+                fleet.overrides -= look.servers
+                return True
             heal = [item for item in observed if not _is_suspended(target, item.key)]
         plan = await asyncio.to_thread(self._plan, target, loaded, mine, hold, ())
         look.plan = plan
         if not plan.effective and not heal:
             fleet.overrides -= look.servers
-            await self._store.awrite(lambda tx: self._nothing(tx, look, plan))
-            return
+            return await self._store.awrite(lambda tx: self._nothing(tx, look, plan))
+        if beyond := _removes_more(target, plan):
+            # the record moved since the revision was judged: no guard has seen these removals yet
+            log.info("judged again", beyond=", ".join(beyond))
+            await fleet.judge_again()
+            return False
         came = await self._runs.apply(look, plan) if plan.effective else "waits"
         if not heal or came == "unreachable":
-            return
+            return True
         if came == "ran":
             # a repair is nobody's commit, and has a run of its own: of what still differs
             fleet.add(min(look.servers), "heal" if "heal" in look.reasons else "drift")
-            return
+            return True
         hold |= {change.key: "its change waits" for change in plan.effective}
         repairs = await asyncio.to_thread(self._plan, target, loaded, mine, hold, heal)
         await self._runs.apply(look, repairs)
+        return True
 
     def _plan(
         self,
@@ -226,14 +270,13 @@ class Worker:
     async def _backing_off(self, look: Look, mine: Recorded) -> dict[Key, str]:
         """What failed lately and is not to be tried yet, unless something else is wanted of it by now."""
         target, marks, limits = look.target, look.fleet.failed_as, self._means.settings.limits
-        failing = [
-            key
-            for key, found in mine.resources.items()
-            if found.failed
-            and key.kind in scope.ON_NODES
-            and marks.get(key, now := wanted(target, key)) == now
-        ]
-        return await self._store.aread(lambda tx: memory.backing_off(tx, failing, target.commit, limits))
+        failed = [key for key, found in mine.resources.items() if found.failed and key.kind in scope.ON_NODES]
+
+        def unit(tx: Tx) -> dict[Key, str]:
+            same = [key for key in failed if (marks.get(key) or memory.tried(tx, key)) == wanted(target, key)]
+            return memory.backing_off(tx, same, target.commit, limits)
+
+        return await self._store.aread(unit) if failed else {}
 
     async def _observe(self, look: Look, mine: Recorded) -> list[DriftItem] | None:
         """Compare nodes with what was applied: the drift to repair, or None when a node does not answer."""
@@ -253,15 +296,19 @@ class Worker:
             self._means.meter.drift(item.key.kind.value, "heal")
         return judged
 
-    def _nothing(self, tx: Tx, look: Look, plan: Plan) -> None:
-        """There is nothing to do; what waited for this look waits no more."""
-        for change in plan.changes:
-            if change.key not in look.target.assessment.holds and change.reason_code != "held":
-                conditions.freed(tx, change.key, look.target.commit)
-        rollouts.nothing_to_do(tx, look.target.rollout, look.servers)
+    def _nothing(self, tx: Tx, look: Look, plan: Plan) -> bool:
+        """There is nothing to do; what waited for this look waits no more. Whether anything did."""
+        free = [
+            change.key
+            for change in plan.changes
+            if change.key not in look.target.assessment.holds and change.reason_code != "held"
+        ]
+        freed = conditions.freed_all(tx, free, look.target.commit)
+        begun = rollouts.nothing_to_do(tx, look.target.rollout, look.servers)
         if "start" in look.reasons:  # nobody watched meanwhile
             for server in look.servers:
                 rollouts.applied(tx, look.target.rollout, server)
+        return freed or begun
 
     # -- afterwards
 
@@ -271,12 +318,20 @@ class Worker:
         if look.plan is not None:
             keys += [change.key for change in look.plan.effective]
         limits = self._means.settings.limits
-        wait = await self._store.aread(lambda tx: memory.next_try(tx, sorted(set(keys)), limits))
+        wait = await self._store.aread(lambda tx: memory.next_try(tx, sorted(set(keys)), limits, look.began))
         for name in sorted(look.servers)[:1]:
             if wait is not None:
                 look.fleet.add(name, "retry", wait)
-        if any(k.kind is Kind.SSH_KEY for k in _records_left(look)):
-            look.fleet.add(RECORDS, "again", 1.0)
+        moved = any(c.key.kind is Kind.SERVER for c in (look.plan.effective if look.plan else ()))
+        if moved and any(k.kind is Kind.SSH_KEY for k in _records_left(look)):
+            look.fleet.add(RECORDS, AGAIN, 1.0)
+
+
+def _removes_more(target: Target, plan: Plan) -> list[str]:
+    """The addresses that a part of a revision removes, and that the judgement of the whole did not know of."""
+    removals = (Action.DELETE, Action.FORGET, Action.REPLACE)
+    judged = {(change.key, change.action) for change in target.assessment.plan.effective}
+    return [c.address for c in plan.effective if c.action in removals and (c.key, c.action) not in judged]
 
 
 def _together(target: Target, server: str) -> frozenset[str]:

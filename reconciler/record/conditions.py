@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from reconciler.desired.fleet import Key
@@ -69,11 +70,24 @@ def held(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
 
 def freed(tx: Tx, key: Key, revision: str) -> None:
     """Nothing holds the resource back any more."""
-    words = ("Stalled", "Reconciling")
-    for word in words:
-        known = conditions.get(tx, key.kind.value, key.name, word)
-        if known is not None and known.reason not in (*OF_AN_ATTEMPT, *_AFTER_AN_ATTEMPT):
-            _put(tx, key, word, "False", "Succeeded", "", revision)
+    freed_all(tx, [key], revision)
+
+
+def freed_all(tx: Tx, keys: Iterable[Key], revision: str) -> bool:
+    """As `freed`, for many: only what must change is touched. Whether anything did."""
+    held_back = {
+        (one.kind, one.name, one.type)
+        for word in ("Stalled", "Reconciling")
+        for one in conditions.true(tx, word)
+        if one.reason not in OF_AN_ATTEMPT
+    }
+    found = False
+    for key in keys if held_back else ():
+        for word in ("Stalled", "Reconciling"):
+            if (key.kind.value, key.name, word) in held_back:
+                _put(tx, key, word, "False", "Succeeded", "", revision)
+                found = True
+    return found
 
 
 WAITS = ("WindowClosed", "RolloutWaiting", "NodeUnreachable", "BackingOff")
@@ -92,6 +106,16 @@ def stopped(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
     _put(tx, key, "Ready", "False", reason, message, revision)
     _put(tx, key, "Reconciling", "False", reason, "", revision)
     _put(tx, key, "Stalled", "True", reason, message, revision)
+
+
+CANCELLED = "Cancelled"
+"""Reason of Stalled after an operator stopped the work."""
+
+
+def is_cancelled(tx: Tx, key: Key) -> bool:
+    """Whether an operator stopped the work on this resource, and nobody has asked for it again."""
+    known = conditions.get(tx, key.kind.value, key.name, "Stalled")
+    return known is not None and (known.status, known.reason) == ("True", CANCELLED)
 
 
 def reachable(tx: Tx, key: Key, fault: str, revision: str) -> bool:

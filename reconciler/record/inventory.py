@@ -28,7 +28,7 @@ def recorded(tx: Tx, fleet: str | None = None, on: Collection[str] | None = None
 
     A resource without a true Ready condition counts as failed.
     """
-    ready = {(c.kind, c.name) for c in conditions.listed(tx) if c.type == READY and c.status == "True"}
+    ready = conditions.ready(tx)
     resources = {}
     for entry in inventory.all(tx, fleet, on):
         key = Key(Kind(entry.kind), entry.name)

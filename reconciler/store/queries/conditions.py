@@ -74,6 +74,21 @@ def listed(
     return rows.every(tx, rows.select(table, Condition).where(*where).order_by(*order), Condition)
 
 
+def true(tx: Tx, type: str) -> list[Condition]:  # noqa: A002 - Kubernetes' word
+    """The conditions of a type whose status is True: of Stalled and the like there are few."""
+    where = (table.c.type == type, table.c.status == "True")
+    return rows.every(tx, rows.select(table, Condition).where(*where), Condition)
+
+
+def ready(tx: Tx) -> set[tuple[str, str]]:
+    """Kind and name of everything whose Ready is True."""
+    where = (table.c.type == "Ready", table.c.status == "True")
+    return {
+        (row.kind, row.name)
+        for row in tx.connection.execute(sa.select(table.c.kind, table.c.name).where(*where))
+    }
+
+
 def rename(tx: Tx, kind: str, old: str, new: str) -> None:
     """Hands the conditions of a resource on to its new name, replacing what stood under that."""
     forget(tx, kind, new)
