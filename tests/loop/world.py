@@ -117,7 +117,7 @@ class MemorySource:
 
 def config(*names: str, **limits: Any) -> Config:
     """Settings for fleets whose remotes are never asked, since their sources are replaced."""
-    given = ({"name": name, "remotes": ["/srv/git/infra.git"], "poll": "1m"} for name in names or ("main",))
+    given = ({"name": name, "remotes": ["/srv/git/infra.git"], "poll": "10m"} for name in names or ("main",))
     fleets = tuple(FleetSettings.model_validate_json(json.dumps(one)) for one in given)
     return Config(fleets, limits=LimitSettings(**limits) if limits else LimitSettings())
 
@@ -197,7 +197,8 @@ class LoopWorld:
 
     @contextlib.asynccontextmanager
     async def daemon(self, **parts: Any) -> AsyncIterator[Daemon]:
-        """A running daemon, ended in good order."""
+        """A running daemon, ended in good order; it looks for operators when it is nudged, and seldom otherwise."""
+        parts.setdefault("tick", 20.0)
         made = Daemon(
             self.folder,
             self.store,
@@ -206,7 +207,7 @@ class LoopWorld:
                 pool=lambda meter: cast("Pool", FakePool(self.nodes, observer=meter)),
                 source=lambda spec, store: self.sources[spec.name],
                 clock=self.clock,
-                lease=Timing(),
+                lease=parts.pop("lease", Timing(3600, 900)),
                 owner=parts.pop("owner", "here:1:x"),
                 **parts,
             ),
