@@ -1,0 +1,79 @@
+"""Which label each file of a site is to have: the contexts that its node must know, type and level.
+
+A module's own file contexts cannot do this: below homes those of the system's users come first, and a level belongs to
+one site. `semanage fcontext` puts these before all others, where the one that was added last wins; hence the order.
+A plain `restorecon` never sets a level, `restorecon -F` does (Enterprise Linux 8 to 10, Debian 12).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+AppType = Literal["laravel", "wordpress", "generic"]
+
+SITE_CONTENT = "site_content_t"
+WRITABLE = "laravel_app_rw_t"
+ENV = "laravel_env_t"
+RUNTIME = "laravel_php_fpm_run_t"
+PHP = "laravel_php_fpm_t"
+
+_WRITABLE = ("storage", "tmp", "sessions", "logs")
+_WRITABLE_OF_APP: dict[AppType, tuple[str, ...]] = {
+    "laravel": ("public_html/storage", "public_html/bootstrap/cache"),
+    # uploads, and what its own updater replaces
+    "wordpress": ("public_html/wp-content",),
+    "generic": (),
+}
+
+
+@dataclass(frozen=True)
+class Label:
+    """`pattern` is an expression for whole paths, as file_contexts(5) has them; `level` is a site's, `s0:c100,c101`."""
+
+    pattern: str
+    type: str
+    level: str
+
+    @property
+    def context(self) -> str:
+        """The whole context of a file."""
+        return f"system_u:object_r:{self.type}:{self.level}"
+
+
+def of_site(site: str, user: str, app_type: AppType, level: str, *, run: str = "/run") -> tuple[Label, ...]:
+    """The labels of a site's files, the general ones first: a later one wins where several fit.
+
+    `run` is where the node's policy looks for run-time files: `/var/run` on Enterprise Linux 8 and 9, whose `semanage`
+    refuses the other, and `/run` elsewhere.
+    """
+    home = f"/home/{re.escape(user)}"
+    writable = (*_WRITABLE, *_WRITABLE_OF_APP[app_type])
+    return (
+        Label(f"{home}(/.*)?", SITE_CONTENT, level),
+        *(Label(f"{home}/{folder}(/.*)?", WRITABLE, level) for folder in writable),
+        Label(f"{home}/\\.env", ENV, level),
+        Label(f"{run}/panel-fpm/{re.escape(site)}(/.*)?", RUNTIME, level),
+    )
+
+
+def process(level: str) -> str:
+    """The context of a site's PHP, for `SELinuxContext=` of its unit."""
+    return f"system_u:system_r:{PHP}:{level}"
+
+
+def wanted(path: str, labels: Iterable[Label]) -> Label | None:
+    """The label that a path is to have, or None when none of `labels` speaks of it."""
+    if path.startswith("/var/run/"):
+        path = path.removeprefix("/var")
+    found = None
+    for label in labels:
+        if re.fullmatch(label.pattern.removeprefix("/var") if _runtime(label) else label.pattern, path):
+            found = label
+    return found
+
+
+def _runtime(label: Label) -> bool:
+    return label.pattern.startswith("/var/run/")

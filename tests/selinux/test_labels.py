@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.blueprint.places import Places
+from reconciler.platforms import for_os
+from reconciler.selinux import labels
+
+LEVEL = "s0:c7,c300"
+
+
+def type_of(path: str, app_type: labels.AppType = "generic") -> str:
+    found = labels.wanted(path, labels.of_site("shop", "web1", app_type, LEVEL))
+    return found.type if found else ""
+
+
+def places() -> Places:
+    return Places("shop", "web1", "shop.example", for_os("alma_9"), "/home/web1/public_html")
+
+
+def test_each_place_of_a_site_has_the_type_that_its_use_needs() -> None:
+    here = places()
+    assert type_of(here.home) == "site_content_t"
+    assert type_of(f"{here.public}/index.php") == "site_content_t"
+    assert type_of(here.env) == "laravel_env_t"
+    for folder in (here.temporary, here.sessions, here.logs):
+        assert type_of(folder) == type_of(f"{folder}/file") == "laravel_app_rw_t"
+    assert type_of(here.runtime) == type_of(here.socket) == "laravel_php_fpm_run_t"
+
+
+def test_an_application_writes_where_it_has_to_and_nowhere_else() -> None:
+    public = places().public
+    assert type_of(f"{public}/storage/logs/a", "laravel") == "laravel_app_rw_t"
+    assert type_of(f"{public}/bootstrap/cache/a.php", "laravel") == "laravel_app_rw_t"
+    assert type_of(f"{public}/bootstrap/app.php", "laravel") == "site_content_t"
+    assert type_of(f"{public}/wp-content/uploads/a.png", "wordpress") == "laravel_app_rw_t"
+    assert type_of(f"{public}/wp-config.php", "wordpress") == "site_content_t"
+    assert type_of(f"{public}/storage/a", "generic") == "site_content_t"
+
+
+@pytest.mark.parametrize(
+    "path", ["/home/web10", "/home/web1x/.env", "/home/web2/.env", "/run/panel-fpm/shop2", "/home"]
+)
+def test_neighbours_are_not_touched(path: str) -> None:
+    assert type_of(path) == ""
+
+
+def test_names_are_names_not_expressions() -> None:
+    found = labels.of_site("a.b", "u-x", "generic", LEVEL)
+    assert labels.wanted("/run/panel-fpm/aXb", found) is None
+    assert labels.wanted("/run/panel-fpm/a.b", found) is not None
+
+
+@pytest.mark.parametrize("run", ["/run", "/var/run"])
+@pytest.mark.parametrize("path", ["/run/panel-fpm/shop/php.sock", "/var/run/panel-fpm/shop/php.sock"])
+def test_both_ways_to_write_run_are_one(run: str, path: str) -> None:
+    found = labels.wanted(path, labels.of_site("shop", "web1", "generic", LEVEL, run=run))
+    assert found is not None
+    assert found.pattern.startswith(f"{run}/panel-fpm/")
+
+
+def test_every_label_is_at_the_level_of_the_site() -> None:
+    found = labels.of_site("shop", "web1", "laravel", LEVEL)
+    assert {label.level for label in found} == {LEVEL}
+    assert found[0].context == f"system_u:object_r:site_content_t:{LEVEL}"
+    assert labels.process(LEVEL) == f"system_u:system_r:laravel_php_fpm_t:{LEVEL}"
+
+
+@given(st.text(max_size=60))
+def test_any_path_may_be_asked_for(path: str) -> None:
+    labels.wanted(path, labels.of_site("shop", "web1", "laravel", LEVEL))
