@@ -23,7 +23,7 @@ class Aftercare:
         target, watched = look.target, False
         for name in sorted(look.servers):
             row = await self._watched(look, name)
-            if row is None:
+            if row is None or not (look.arrived or rollouts.is_watched_already(row)):
                 continue
             if row.state != "soaking" and await self._behind(look, name):
                 continue

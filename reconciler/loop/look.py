@@ -81,6 +81,8 @@ class Look:
     began: datetime = field(default_factory=utc_now)
     recorded: Recorded = field(default_factory=Recorded)
     plan: Plan | None = None
+    arrived: bool = False
+    """Whether the servers have what the revision wants, but for what is held back."""
 
     @property
     def keys(self) -> list[Key]:

@@ -253,6 +253,11 @@ def watched(tx: Tx, plan: Plan, server: str) -> ServerRollout | None:
     return row if row is not None and row.state in ("applying", "soaking", "failed") else None
 
 
+def is_watched_already(row: ServerRollout) -> bool:
+    """Whether the server has the revision for some time, so that its health can be judged without looking further."""
+    return row.state == "soaking" or row.message.startswith(_NOT_HEALTHY)
+
+
 def checked(tx: Tx, plan: Plan, server: str, now: datetime, faults: Sequence[str]) -> Step:
     """The health checks of a server that has the revision came to this; `faults` is empty when all passed."""
     row = rollouts.get(tx, plan.fleet, plan.commit, server)
@@ -268,7 +273,7 @@ def checked(tx: Tx, plan: Plan, server: str, now: datetime, faults: Sequence[str
         if row.state == "failed" or waited >= spec.health_timeout:
             rollouts.put(tx, plan.fleet, plan.commit, server, "failed", _NOT_HEALTHY + message)
             return Step(again_after=_CHECK_FAILED_EVERY.total_seconds(), unhealthy=message)
-        rollouts.put(tx, plan.fleet, plan.commit, server, "applying", message)
+        rollouts.put(tx, plan.fleet, plan.commit, server, "applying", _NOT_HEALTHY + message)
         left = (spec.health_timeout - waited).total_seconds()
         return Step(again_after=min(max(left, 0.1), _FIRST_CHECKS.total_seconds()))
     if soak > timedelta() and row.state != "soaking":

@@ -73,6 +73,7 @@ class Runs:
             await self._store.awrite(lambda tx: rollouts.started(tx, target.rollout, look.servers, before))
         results = await self._run(look, plan, gate.stop_at)
         await self._account(look, plan, results)
+        look.arrived = all(result.state == "succeeded" for result in results)
         if look.fleet.target is not target:
             # others of the newer revision waited for this one to end
             rollout = look.fleet.target.rollout

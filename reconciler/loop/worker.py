@@ -217,15 +217,15 @@ class Worker:
         )
         if not look.reasons & {"cli"}:
             hold |= await self._backing_off(look, mine)
-        heal: Sequence[DriftItem] = ()
-        if look.reasons & LOOKS:
-            observed = await self._observe(look, mine)
-            if observed is None:
-                fleet.overrides -= look.servers
-                return True
-            heal = [item for item in observed if not _is_suspended(target, item.key)]
+        seen, fault = await self._observe(look, mine) if look.reasons & LOOKS else ([], "")
+        heal = [item for item in seen if not _is_suspended(target, item.key)]
         plan = await asyncio.to_thread(self._plan, target, loaded, mine, hold, ())
         look.plan = plan
+        look.arrived = not plan.effective and not fault
+        if fault and not plan.effective:
+            fleet.overrides -= look.servers
+            await self._means.put_off(fleet, min(look.servers), fault, stalled=False)
+            return True
         if not plan.effective and not heal:
             fleet.overrides -= look.servers
             return await self._store.awrite(lambda tx: self._nothing(tx, look, plan))
@@ -235,6 +235,8 @@ class Worker:
             await fleet.judge_again()
             return False
         came = await self._runs.apply(look, plan) if plan.effective else "waits"
+        if fault and came == "waits":
+            await self._means.put_off(fleet, min(look.servers), fault, stalled=False)
         if not heal or came == "unreachable":
             return True
         if came == "ran":
@@ -278,8 +280,8 @@ class Worker:
 
         return await self._store.aread(unit) if failed else {}
 
-    async def _observe(self, look: Look, mine: Recorded) -> list[DriftItem] | None:
-        """Compare nodes with what was applied: the drift to repair, or None when a node does not answer."""
+    async def _observe(self, look: Look, mine: Recorded) -> tuple[list[DriftItem], str]:
+        """Compare nodes with what was applied: the drift to repair; or why a node does not answer."""
         observed = await self._means.observer.observe(mine, look.servers)
         fault = "; ".join(observed.unreachable.values())
         for name in observed.asked:
@@ -287,14 +289,13 @@ class Worker:
         if fault:
             for name, why in observed.unreachable.items():
                 await self._means.reachable(name, why, look.target.commit)
-            await self._means.put_off(look.fleet, min(observed.unreachable), fault, stalled=False)
-            return None
+            return [], fault
         judged = await self._store.awrite(
             lambda tx: drift.record(tx, mine, observed, heal_all="heal" in look.reasons)
         )
         for item in judged:
             self._means.meter.drift(item.key.kind.value, "heal")
-        return judged
+        return judged, ""
 
     def _nothing(self, tx: Tx, look: Look, plan: Plan) -> bool:
         """There is nothing to do; what waited for this look waits no more. Whether anything did."""
