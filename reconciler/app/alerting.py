@@ -10,7 +10,15 @@ from datetime import timedelta
 from reconciler.loop.memory import open_breakers
 from reconciler.notify.alerts import Alert
 from reconciler.store import Tx
-from reconciler.store.queries import alerts, conditions, events, server_logs, suspensions
+from reconciler.store.queries import (
+    alerts,
+    conditions,
+    deployments,
+    events,
+    server_logs,
+    sources,
+    suspensions,
+)
 from reconciler.store.queries.conditions import Condition
 
 _HELD = {"NeedsApproval": "NeedsApproval", "PlanDiverged": "NeedsApproval", "Quarantined": "Quarantined"}
@@ -47,10 +55,17 @@ def figures(tx: Tx) -> Figures:
     return Figures(by_type, suspended, Counter(one.state for one in alerts.current(tx, tx.now)))
 
 
-def prune(tx: Tx) -> None:
-    """Forget what nobody looks at any more: events and server logs of long ago, output of old deployments."""
-    events.prune(tx, tx.now - KEPT)
-    server_logs.prune(tx, tx.now - KEPT)
+def prune(tx: Tx, served: frozenset[str]) -> None:
+    """Forget what nobody looks at any more: events, logs, alerts and output of long ago, and fleets that are not served."""
+    before = tx.now - KEPT
+    events.prune(tx, before)
+    server_logs.prune(tx, before)
+    alerts.prune(tx, before)
+    deployments.drop_output(tx, before)
+    for source in sources.listed(tx):
+        if source.fleet not in served:
+            conditions.forget(tx, _FLEET, source.fleet)
+            sources.forget(tx, source.fleet)
 
 
 def _of(condition: Condition) -> Alert | None:

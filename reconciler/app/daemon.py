@@ -7,7 +7,7 @@ import contextlib
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from reconciler.notify.notifier import Notifier
 from reconciler.plan.guards import Thresholds
 from reconciler.secrets.redact import Redactor
 from reconciler.store import Store, Tx
-from reconciler.store.queries import events, rollouts
+from reconciler.store.queries import databases, events, rollouts
 from reconciler.store.words import TriggeredVia
 from reconciler.telemetry import logs
 from reconciler.telemetry.metrics import Metrics
@@ -96,6 +96,9 @@ class Daemon:
         self._wakes: dict[str, asyncio.Event] = {}
         self._causes: dict[str, TriggeredVia] = {}
         self._sources: dict[str, list[asyncio.Task[None]]] = {}
+        self._given: Mapping[str, object] = {}
+        """What each fleet was made from, to tell what a reload changes."""
+        self._passwords = ""
         owner = self.parts.owner or f"{socket.gethostname()}:{os.getpid()}:{ids.new()}"
         self.lease = DaemonLease(store, owner, self.parts.lease)
 
@@ -129,18 +132,23 @@ class Daemon:
         before = self.config
         self.parts.supervisor.reloading()
         self.config = self.parts.reload(before)
+        later: list[str] = []
         if self.config is not before:
             self._means.settings = loop_settings(self.config)
             self._follow_config()
             self._notify()
+            later = [word for word in _AT_START if _value(before, word) != _value(self.config, word)]
         self.parts.supervisor.ready(self._status())
-        return "the settings were read again"
+        return "the settings were read again" + (
+            f"; these count from the next start on: {', '.join(later)}" if later else ""
+        )
 
     # -- life
 
     async def run(self) -> None:
         """Work until told to stop. LeaseLost when another daemon took over; StoreFault's leaves."""
-        await self._take_lease()
+        if not await self._unless_stopped(self._take_lease()):
+            return
         self.meter.lease(held=True)
         self._compose()
         try:
@@ -163,6 +171,19 @@ class Daemon:
 
         await self.lease.acquire(waiting, dead if not self.parts.owner else lambda owner: False)
 
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do `work`, but end at once when told to stop; whether it came to its end."""
+        task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+            return task.done()
+        finally:
+            for one in (task, stop):
+                one.cancel()
+            await asyncio.wait([task, stop])
+
     def _compose(self) -> None:
         settings = loop_settings(self.config)
         limits = settings.limits
@@ -181,6 +202,7 @@ class Daemon:
             self.parts.clock,
             self.meter,
             self.parts.faults,
+            self.parts.redact,
         )
         self.worker = Worker(self._means, self.fleets)
         self.dispatch = Dispatch(self.queue, self.worker, self._means, self.fleets, self._observed.set)
@@ -319,13 +341,16 @@ class Daemon:
     def _follow_config(self) -> None:
         """Serve exactly the fleets that the settings name."""
         specs = {spec.name: spec for spec in self._means.settings.fleets}
-        for name in [name for name, fleet in self.fleets.items() if specs.get(name) != fleet.spec]:
+        given = {name: (spec, self.config.fleet(name), self.config.git) for name, spec in specs.items()}
+        for name in [name for name in self.fleets if given.get(name) != self._given.get(name)]:
             for task in self._sources.pop(name, []):
                 task.cancel()
             del self.fleets[name], self._wakes[name]
         for name, spec in specs.items():
             if name not in self.fleets:
                 self._add(spec)
+            self.fleets[name].thresholds = self._means.settings.thresholds
+        self._given = given
 
     def _add(self, spec: FleetSpec) -> None:
         source = self.parts.source(spec, self.store) if self.parts.source else self._git_source(spec)
@@ -421,10 +446,14 @@ class Daemon:
         """Bring alerts and gauges up to what is recorded."""
         notifier = self._notifier
         if notifier is not None:
-            await self.store.awrite(lambda tx: notifier.observe(tx, alerting.firing(tx)))
+            firing = await self.store.aread(alerting.firing)
+            await self.store.awrite(lambda tx: notifier.observe(tx, firing))
             notifier.wake()
         # passwords that were made meanwhile must not get into the log either
-        self.parts.redact.add(*await self.store.aread(access.every_password))
+        mark = await self.store.aread(databases.mark)
+        if mark != self._passwords:
+            self.parts.redact.add(*await self.store.aread(access.every_password))
+            self._passwords = mark
         figures = await self.store.aread(alerting.figures)
         self.meter.conditions(figures.conditions)
         self.meter.suspended(figures.suspended)
@@ -434,7 +463,8 @@ class Daemon:
 
     async def _tidy(self) -> None:
         await self.operators.tidy()
-        await self.store.awrite(alerting.prune)
+        served = frozenset(self.fleets)
+        await self.store.awrite(lambda tx: alerting.prune(tx, served))
         with contextlib.suppress(StoreBusy):
             await self.store.checkpoint()
 
@@ -445,6 +475,17 @@ class Daemon:
             for name, fleet in sorted(self.fleets.items())
         )
         return f"{fleets or 'no fleet'}; {running} running, {self.queue.depth} waiting"
+
+
+_AT_START = ("limits.nodes", "limits.per_fleet", "limits.apply_within", "http", "log")
+"""Settings that a reload cannot change in a daemon that runs."""
+
+
+def _value(config: Config, word: str) -> object:
+    found: object = config
+    for part in word.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def loop_settings(config: Config) -> LoopSettings:

@@ -95,6 +95,8 @@ def remember(tx: Tx, plan: Plan, results: Sequence[Result]) -> None:
     after = {change.key: change.after for change in plan.changes}
     for result in results:
         manifest = after.get(result.key)
+        if manifest is None and result.state == "succeeded" and result.key in after:
+            continue  # it is gone, and its history with it
         digest = canonical.digest(manifest)[:16] if manifest is not None else ""
         outcome = history.Outcome(
             plan.head_commit, digest, result.state, result.message[:500], result.seconds

@@ -15,7 +15,7 @@ from reconciler.plan.model import Action, Change
 from reconciler.record import conditions, inventory, resources, software
 from reconciler.store import Tx
 from reconciler.store.queries import conditions as condition_rows
-from reconciler.store.queries import deployments, events, servers, sites, users
+from reconciler.store.queries import deployments, events, history, loop_state, servers, sites, users
 from reconciler.store.queries import inventory as inventory_rows
 from reconciler.store.queries.deployments import NewDeployment
 from reconciler.store.words import TriggeredVia
@@ -173,6 +173,9 @@ def succeed(
     if change.action in (Action.DELETE, Action.FORGET):
         inventory_rows.forget(tx, key.kind.value, key.name)
         condition_rows.forget(tx, key.kind.value, key.name)
+        # what comes under this name later is another object: it inherits no failures and no open breaker
+        loop_state.forget(tx, key.kind.value, key.name)
+        history.forget(tx, key.kind.value, key.name)
         resources.remove(tx, key, _parsed(change.key, change.before), retained=change.action is Action.FORGET)
     else:
         manifest = _parsed(key, change.after)

@@ -249,10 +249,11 @@ def test_a_source_that_cannot_be_read_deletes_nothing(tmp_path: Path) -> None:
             assert target.commit == good
             await asyncio.sleep(120)
             assert await world.recorded() == before
-        async with world.daemon(owner="here:2:y"):
+        async with world.daemon(owner="here:2:y") as daemon:
             await asyncio.sleep(120)
             assert await world.recorded() == before, "nor after a restart, when no revision is known"
             world.source.unreadable = ""
+            daemon.look("main", "poll")
             await plan_that_waits(world)
             assert await world.status(commit) == "applying"
 

@@ -120,3 +120,9 @@ def delete(tx: Tx, database_id: str) -> bool:
 
 def _sealed(tx: Tx, database_id: str, password: Secret) -> str:
     return tx.box.seal(password, table="databases", row_id=database_id, column="password")
+
+
+def mark(tx: Tx) -> str:
+    """Changes whenever a database or its password does: how many there are, and when the newest was touched."""
+    row = tx.connection.execute(sa.select(sa.func.count(), sa.func.max(databases.c.updated_at))).one()
+    return f"{row[0]} {row[1]}"

@@ -179,6 +179,13 @@ def listed(tx: Tx, wanted: Filter | None = None, *, limit: int = 50) -> list[Dep
     return rows.every(tx, statement, Deployment)
 
 
+def drop_output(tx: Tx, before: datetime) -> int:
+    """Drops the output of deployments that ended before this time; their records stay. How many had some."""
+    where = (table.c.finished_at < before, sa.or_(table.c.stdout.is_not(None), table.c.stderr.is_not(None)))
+    empty = {"stdout": None, "stderr": None, "stdout_gap": None, "stderr_gap": None}
+    return tx.connection.execute(sa.update(table).where(*where).values(**empty)).rowcount
+
+
 def unfinished(tx: Tx) -> list[Deployment]:
     """All that have not ended, oldest first: what a starting daemon has to settle."""
     statement = rows.select(table, Deployment).where(table.c.status.in_(UNFINISHED)).order_by(table.c.id)
