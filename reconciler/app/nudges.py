@@ -15,7 +15,9 @@ from reconciler.errors import SettingsFault
 from reconciler.telemetry import logs
 
 log = logs.get("reconciler.app")
-_DEBOUNCE_MS = 50
+_DEBOUNCE_MS = 20
+_STEP_MS = 5
+"""A push writes a lock, the ref and a log within a few milliseconds; what comes later is only one more look."""
 
 
 @contextmanager
@@ -74,7 +76,7 @@ async def watch(paths: Sequence[Path], changed: Callable[[], None]) -> None:
         async for _ in awatch(
             *paths,
             debounce=_DEBOUNCE_MS,
-            step=_DEBOUNCE_MS,
+            step=_STEP_MS,
             stop_event=stop,
             rust_timeout=1000,
             recursive=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -70,8 +69,14 @@ def against_record(settings: Settings, store: Store, wish: Wish, progress: Progr
 
     revision = wish.read(settings)
     recorded = store.read(lambda tx: inventory.recorded(tx, settings.name))
-    seen = asyncio.run(_observed(store, recorded, wish, progress)) if wish.refresh else None
+    seen = _asked(store, recorded, wish, progress) if wish.refresh else None
     return of(revision, recorded, seen)
+
+
+def _asked(store: Store, recorded: Recorded, wish: Wish, progress: Progress) -> Observation:
+    import asyncio  # noqa: PLC0415 - a plan that asks no node does without
+
+    return asyncio.run(_observed(store, recorded, wish, progress))
 
 
 async def _observed(store: Store, recorded: Recorded, wish: Wish, progress: Progress) -> Observation:

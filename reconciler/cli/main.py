@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 
 import click
 
@@ -108,6 +107,8 @@ def _explain(fault: Exception) -> int:
     from reconciler.cli import faults  # noqa: PLC0415 - only on the way out
 
     if os.environ.get("RECONCILER_TRACEBACK"):
+        import traceback  # noqa: PLC0415
+
         traceback.print_exception(fault)
     return faults.show(fault)
 

@@ -29,11 +29,13 @@ def advance(repo: Path, old: str, new: str, *, incoming: Incoming | None = None)
     _check(old, new)
     if old == new:
         return "same"
+    # the usual way first, by one call of git
+    if source.ask(repo, "merge-base", "--is-ancestor", old, new, incoming=incoming)[0] == 0:
+        return "forward"
     if not exists(repo, old, incoming=incoming):
         source.resolve(repo, new, incoming=incoming)
         return "rewritten"
-    if source.is_ancestor(repo, old, new, incoming=incoming):
-        return "forward"
+    source.resolve(repo, new, incoming=incoming)
     return "behind" if source.is_ancestor(repo, new, old, incoming=incoming) else "rewritten"
 
 

@@ -249,7 +249,8 @@ class Mirror:
         before = self._at(ref, short)
         if before == tip.commit:
             return Fetched(tip.commit, remote.name, passed)
-        made = mirror_folder.ensure(self.folder, tip.object_format, short)
+        usable = len(before) == len(tip.commit)  # it has just told a commit, in this repository's kind of ids
+        made = not usable and mirror_folder.ensure(self.folder, tip.object_format, short)
         mirror_folder.clear(self.folder)
         rebuilt = False
         try:

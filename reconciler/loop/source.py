@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from reconciler.record import conditions
 from reconciler.store import Store, Tx
 from reconciler.store.queries import events, revisions, sources
 from reconciler.store.words import SourceState
+
+_LATELY = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class GitSource:
         self._bootstrap = bootstrap
         self._readings = Readings()
         self._newest = Snapshot("")
+        self._tree = ("", "")
 
     @property
     def folder(self) -> Path:
@@ -83,8 +87,22 @@ class GitSource:
         else:
             if fetched.commit != head:
                 return await self._judge(fetched, known)
-            await self._note("ok", "; ".join(fetched.passed), head, fetched.remote)
+            await self._in_order(fetched, known)
         return Head(head, new=False) if head else None
+
+    async def _in_order(self, fetched: Fetched, known: sources.Source | None) -> None:
+        """The branch is where it was. Looks that follow a push closely write that down only once."""
+        said = "; ".join(fetched.passed)
+        written = known is not None and (known.state, known.message, known.remote) == (
+            "ok",
+            said,
+            fetched.remote,
+        )
+        if written and known is not None and known.checked_at is not None:
+            now = await self._store.aread(lambda tx: tx.now)
+            if now - known.checked_at < _LATELY:
+                return
+        await self._note("ok", said, fetched.commit, fetched.remote)
 
     async def read(self, commit: str) -> tuple[Snapshot, Loaded]:
         """As `Source.read`. A mirror that turns out to be damaged is fetched anew first."""
@@ -102,7 +120,10 @@ class GitSource:
 
     async def tree(self, commit: str) -> str:
         """As `Source.tree`."""
-        return await asyncio.to_thread(lineage.tree, self._mirror.folder, commit, self._spec.path)
+        if self._tree[0] != commit:
+            found = await asyncio.to_thread(lineage.tree, self._mirror.folder, commit, self._spec.path)
+            self._tree = (commit, found)
+        return self._tree[1]
 
     def _snapshot(self, commit: str) -> Snapshot:
         """The files of a commit; what the one of before holds too is not read again."""

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from reconciler.app import accepting
-from reconciler.desired import signers
+from reconciler.desired import git_process, signers
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind
 from reconciler.desired.mirror import Mirror
 from reconciler.desired.signers import Signers
 from reconciler.errors import SourceUnreachable, UsageFault
+from reconciler.loop import source as loop_source
 from reconciler.loop.settings import FleetSpec
 from reconciler.loop.source import GitSource, Head
 from reconciler.secrets import Box
-from reconciler.store import Store
+from reconciler.store import Store, Tx
 from reconciler.store.queries import conditions, events, revisions, sources
 from reconciler.testing.builders import Repository, manifest
 from tests.desired.signing import SshKey
@@ -594,3 +596,50 @@ async def test_signers_that_cannot_be_read_are_said_and_nothing_is_accepted(
     state = await fleet.state()
     assert state.state == "refused"
     assert "missing" in state.message
+
+
+async def test_looks_that_follow_each_other_closely_write_once_and_a_fault_is_always_taken_back(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fleet.look()
+    written: list[object] = []
+    real = fleet.store.awrite
+
+    async def write(unit: Callable[[Tx], object]) -> object:
+        written.append(unit)
+        return await real(unit)
+
+    monkeypatch.setattr(fleet.store, "awrite", write)
+    for _ in range(3):
+        await fleet.look()
+    assert not written
+    monkeypatch.setattr(loop_source, "_LATELY", timedelta())
+    await fleet.look()
+    assert len(written) == 1
+    monkeypatch.undo()
+    fleet.away()
+    await fleet.look()
+    fleet.away(away=False)
+    await fleet.look()
+    assert await fleet.says() == "True Accepted"
+
+
+async def test_a_revision_is_read_once_and_of_the_next_one_only_what_is_new(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fleet.look()
+    await fleet.names(fleet.head)
+    asked: list[bytes] = []
+    real = git_process.run
+
+    def run(command: Sequence[str], env: Mapping[str, str], *, given: bytes = b"", **more: object) -> object:
+        if "--batch" in command:
+            asked.append(given)
+        return real(command, env, given=given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(git_process, "run", run)
+    second = fleet.add("two")
+    await fleet.look()
+    assert await fleet.names(second) == {"one", "two"}
+    blob = fleet.git("rev-parse", "HEAD:sshkeys/two.yaml")
+    assert [given.decode().split() for given in asked] == [[second, blob]]
