@@ -1,0 +1,1 @@
+"""Daemons that die, stand still and come back, over histories that are made up."""
