@@ -67,6 +67,6 @@ class Aftercare:
             await fleet.judge_again()
         elif step.again_after is not None:
             fleet.add(name, "health", step.again_after)
-        elif step.done:
+        if step.done or (step.news and not put_aside):
             for other in await self._store.aread(lambda tx: rollouts.pending(tx, target.rollout)):
                 fleet.add(other, "rollout")

@@ -245,6 +245,8 @@ class Step:
     again_after: float | None = None
     done: bool = False
     unhealthy: str = ""
+    news: bool = False
+    """Not healthy since now."""
 
 
 def watched(tx: Tx, plan: Plan, server: str) -> ServerRollout | None:
@@ -272,7 +274,8 @@ def checked(tx: Tx, plan: Plan, server: str, now: datetime, faults: Sequence[str
         waited = now - row.since if row.state == "applying" else timedelta()
         if row.state == "failed" or waited >= spec.health_timeout:
             rollouts.put(tx, plan.fleet, plan.commit, server, "failed", _NOT_HEALTHY + message)
-            return Step(again_after=_CHECK_FAILED_EVERY.total_seconds(), unhealthy=message)
+            again = _CHECK_FAILED_EVERY.total_seconds()
+            return Step(again_after=again, unhealthy=message, news=row.state != "failed")
         rollouts.put(tx, plan.fleet, plan.commit, server, "applying", _NOT_HEALTHY + message)
         left = (spec.health_timeout - waited).total_seconds()
         return Step(again_after=min(max(left, 0.1), _FIRST_CHECKS.total_seconds()))

@@ -74,8 +74,8 @@ class Runs:
         results = await self._run(look, plan, gate.stop_at)
         await self._account(look, plan, results)
         look.arrived = all(result.state == "succeeded" for result in results)
-        if look.fleet.target is not target:
-            # others of the newer revision waited for this one to end
+        if look.fleet.target is not target or not look.arrived:
+            # others waited for this one to end, if they are of a newer revision, or are told that it failed
             rollout = look.fleet.target.rollout
             for name in await self._store.aread(lambda tx: rollouts.pending(tx, rollout)):
                 look.fleet.add(name, "rollout")

@@ -56,7 +56,7 @@ def in_sync(tx: Tx, key: Key, revision: str) -> None:
 
 OF_AN_ATTEMPT = ("NeedsAttention", "Cancelled", "Progressing")
 """Reasons that only another attempt takes back; all others go when nothing stands in the way any more."""
-_AFTER_AN_ATTEMPT = ("Succeeded", "Failed", "WillRetry")
+SUSPENDED = "Suspended"
 
 
 def held(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
@@ -64,7 +64,7 @@ def held(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
     if conditions.get(tx, key.kind.value, key.name, "Ready") is None:
         _put(tx, key, "Ready", "Unknown", reason, message, revision)
     _put(tx, key, "Reconciling", "False", reason, "", revision)
-    stalled: Status = "False" if reason == "Suspended" else "True"
+    stalled: Status = "False" if reason == SUSPENDED else "True"
     _put(tx, key, "Stalled", stalled, reason, message, revision)
 
 
@@ -81,6 +81,8 @@ def freed_all(tx: Tx, keys: Iterable[Key], revision: str) -> bool:
         for one in conditions.true(tx, word)
         if one.reason not in OF_AN_ATTEMPT
     }
+    # who suspends means it: that is no stall, but it goes too
+    held_back |= {(one.kind, one.name, one.type) for one in conditions.of_reason(tx, SUSPENDED)}
     found = False
     for key in keys if held_back else ():
         for word in ("Stalled", "Reconciling"):

@@ -80,6 +80,11 @@ def true(tx: Tx, type: str) -> list[Condition]:  # noqa: A002 - Kubernetes' word
     return rows.every(tx, rows.select(table, Condition).where(*where), Condition)
 
 
+def of_reason(tx: Tx, reason: str) -> list[Condition]:
+    """All conditions with this reason."""
+    return rows.every(tx, rows.select(table, Condition).where(table.c.reason == reason), Condition)
+
+
 def ready(tx: Tx) -> set[tuple[str, str]]:
     """Kind and name of everything whose Ready is True."""
     where = (table.c.type == "Ready", table.c.status == "True")
