@@ -105,6 +105,13 @@ agent/none  bin_t/none          file  write create                      type
 agent/none  shell_exec_t/none   file  relabelto                         type
 agent/none  laravel_app_var_lib_t/none  file  read                      type
 agent/none  setfiles_t/none     process  transition                     yes
+agent/none  httpd_exec_t/none   file  execute_no_trans                  yes
+agent/none  http_port_t/none    tcp_socket  name_connect                type
+agent/none  ssh_port_t/none     tcp_socket  name_connect                type
+agent/none  user_cron_spool_t/none  file  unlink                        yes
+agent/none  user_cron_spool_t/none  file  write create                  type
+logrotate_t/none  laravel_app_rw_t/two  file  create write unlink       yes
+logrotate_t/none  laravel_env_t/two     file  read                      type
 # the daemon: out by ssh, http and mail, its own files, nobody else's
 app/none  ssh_port_t/none       tcp_socket  name_connect                yes
 app/none  http_port_t/none      tcp_socket  name_connect                yes
@@ -141,7 +148,7 @@ _DOMAINS = {
     "agent": "laravel_ssh_key_t",
     "init": "init_t",
 }
-_PROCESSES = ("mysqld_t", "postgresql_t", "useradd_t", "groupadd_t", "setfiles_t")
+_PROCESSES = ("mysqld_t", "postgresql_t", "useradd_t", "groupadd_t", "logrotate_t", "setfiles_t")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ REFPOLICY_ONLY = {
     "systemd_unit_t",
     "systemdunit",
 }
-IN_BOTH = {"unconfined_r", "unconfined_t"}
+IN_BOTH = {"su_exec_t", "unconfined_r", "unconfined_t"}
 
 _FILES = "file dir lnk_file sock_file fifo_file chr_file"
 _ON_FILES = (
@@ -73,14 +73,14 @@ _EL = [
 
 def _named(kind: str, block: str) -> list[str]:
     return [
-        name.strip() for names in re.findall(rf"\b{kind}\s+([\w, ]+);", block) for name in names.split(",")
+        name.strip() for names in re.findall(rf"\b{kind}\s+([\w,\s]+);", block) for name in names.split(",")
     ]
 
 
 def base(module: str, family: Family) -> str:
     """The source of a base policy for the module's source. Raises KeyError for an optional name of unknown family."""
     source = re.sub(r"#.*", "", module)
-    blocks = re.findall(r"require\s*\{(.*?)\n?\}\s*(?=\n|allow|$)", source, re.DOTALL)
+    blocks = re.findall(r"\brequire\s*\{((?:[^{}]|\{[^{}]*\})*)\}", source)
     missing = REFPOLICY_ONLY if family == "el" else EL_ONLY
     wanted: dict[str, list[str]] = {}
     for kind in ("type", "attribute", "role"):
@@ -89,7 +89,7 @@ def base(module: str, family: Family) -> str:
             if name not in EL_ONLY | REFPOLICY_ONLY | IN_BOTH:
                 raise KeyError(name)
         wanted[kind] = sorted({*always, *maybe} - missing)
-    classes = _classes(blocks[0])
+    classes = _classes("".join(blocks))
     types = " ".join(wanted["type"])
     lines = [f"class {name}" for name in classes] + ["sid kernel"]
     lines += [f"class {name} {{ {' '.join(sorted(permissions))} }}" for name, permissions in classes.items()]
