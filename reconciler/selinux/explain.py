@@ -88,10 +88,16 @@ def _wrong_label(
         )
     if source.type in _OURS and target.type in _UNLABELLED:
         said = f"{denial.object or 'a file'} has the label of no site ({target.type})"
-        return Explanation(
-            "wrong label", said, f"restorecon -F {_quoted(path)}" if path else "restorecon -RF FOLDER"
-        )
+        return Explanation("wrong label", said, _relabel(denial))
     return None
+
+
+def _relabel(denial: Denial) -> str:
+    if denial.path:
+        return f"restorecon -F {_quoted(denial.path)}"
+    if denial.ino is not None:
+        return f"find /home /run -inum {denial.ino} -exec restorecon -F {{}} +"
+    return "restorecon -RF /home"
 
 
 def _other_level(source: Context, target: Context, sites: Mapping[int, str]) -> Explanation | None:

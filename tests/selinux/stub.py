@@ -29,6 +29,7 @@ REFPOLICY_ONLY = {
     "dpkg_exec_t",
     "dpkg_t",
     "dpkg_var_lib_t",
+    "git_exec_t",
     "postgresql_unit_t",
     "systemd_unit_t",
     "systemdunit",

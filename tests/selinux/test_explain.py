@@ -93,7 +93,10 @@ def test_a_label_of_no_site_is_wrong_also_when_nothing_is_known_of_the_site() ->
         explain(denial(source, home, "file", "read", path="/home/web1/a")).suggestion
         == "restorecon -F '/home/web1/a'"
     )
-    assert explain(denial(source, home, "dir", "search")).cause == "wrong label"
+    nameless = denial(source, home, "dir", "search")
+    assert explain(nameless).suggestion == "restorecon -RF /home"
+    found_by = "find /home /run -inum 77 -exec restorecon -F {} +"
+    assert explain(replace(nameless, ino=77)).suggestion == found_by
     # other programs have their own business there
     assert explain(denial("system_u:system_r:logrotate_t:s0", home, "file", "read")).cause == "missing rule"
 
