@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan for `apply FILE`."
 )
+@click.option(
+    "--review", is_flag=True, help="Record this plan as reviewed by you: what is merged may do this or less."
+)
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
 @options.output("text", "json", "markdown")
 @options.no_color
@@ -46,6 +49,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     refresh: bool,
     detail: bool,
     out: Path | None,
+    review: bool,
     detailed_exitcode: bool,
     output: str,
     no_color: bool,
@@ -53,16 +57,19 @@ def command(  # noqa: PLR0913 - one parameter an option
     """Show what an apply would do, and why.
 
     Compares the newest commit of the fleet with what is recorded as applied. With --from A --to B it compares two commits
-    and needs neither state nor nodes. Exit codes: 0, 1 for errors, and 2 for changes with --detailed-exitcode.
+    and needs neither state nor nodes. With --review the daemon holds a merged commit with the same files to this plan. Exit codes: 0, 1 for errors, and 2 for changes with --detailed-exitcode.
     """
     from reconciler.app import planning  # noqa: PLC0415 - help and completion stay fast
     from reconciler.app.settings import Settings  # noqa: PLC0415
     from reconciler.plan.exits import exit_code  # noqa: PLC0415
 
     settings = Settings(state=state.absolute(), fleet=fleet, subpath=subpath, name=fleet_name)
+    reviewed = None
     if base is not None:
-        if refresh or worktree:
-            raise click.UsageError("--from compares commits alone: leave --refresh and --worktree out")
+        if refresh or worktree or review:
+            raise click.UsageError(
+                "--from compares commits alone: leave --refresh, --worktree and --review out"
+            )
         plan = planning.between(settings, base, head or "HEAD")
     elif head is not None:
         raise click.UsageError("--to needs --from")
@@ -72,12 +79,21 @@ def command(  # noqa: PLR0913 - one parameter an option
 
         wish = planning.Wish(rev, worktree=worktree, refresh=refresh)
         with open_state(settings.state) as store:
-            plan = planning.against_record(settings, store, wish, Silent())
+            if review:
+                from reconciler.app import asking, reviewing  # noqa: PLC0415
+
+                reviewed = reviewing.review(settings, store, wish, Silent(), asking.actor())
+                plan = reviewed.plan
+            else:
+                plan = planning.against_record(settings, store, wish, Silent())
     if out is not None:
         save(plan, out)
     show(plan, output, detail=detail, no_color=no_color)
     if out is not None and output == "text":
         click.echo(f"\nSaved the plan to {out}. To apply exactly this: reconciler apply {out}")
+    if reviewed is not None:
+        said = f"Reviewed by {reviewed.stored.reviewed_by}: plan {reviewed.stored.id}. This tree may do this or less."
+        click.echo(f"\n{said}" if output == "text" else said, err=output != "text")
     return int(exit_code(plan, detailed=detailed_exitcode))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -20,7 +20,7 @@ from reconciler.loop.assess import DIVERGED, Approved, Assessment
 from reconciler.loop.scope import declared_on
 from reconciler.plan import serial
 from reconciler.plan.identity import identity
-from reconciler.plan.model import Action, Plan
+from reconciler.plan.model import Action, Finding, Plan
 from reconciler.record import conditions
 from reconciler.store import Tx
 from reconciler.store.queries import conditions as condition_rows
@@ -145,14 +145,12 @@ def _approve_by(assessment: Assessment, plan_id: str) -> str:
     return f"`reconciler approve {plan_id}`" if can else ""
 
 
-def _keep(tx: Tx, fleet: str, tree: str, assessment: Assessment) -> str:
-    plan = assessment.plan
-    codes = {finding.code for finding in assessment.waiting}
-    status: PlanStatus = "diverged" if DIVERGED in codes else "waiting" if codes else "planned"
+def new_plan(fleet: str, tree: str, plan: Plan, findings: Iterable[Finding]) -> plans.NewPlan:
+    """A plan as it is kept, with the findings that a person is to be told of."""
     summary: dict[str, int] = {}
     for change in plan.effective:
         summary[change.action.value] = summary.get(change.action.value, 0) + 1
-    new = plans.NewPlan(
+    return plans.NewPlan(
         fleet=fleet,
         identity=identity(plan),
         commit=plan.head_commit,
@@ -172,11 +170,20 @@ def _keep(tx: Tx, fleet: str, tree: str, assessment: Assessment) -> str:
                 "hint": finding.hint,
                 "approvable": finding.approvable,
             }
-            for finding in (*assessment.waiting, *(f for f in plan.findings if not f.blocking))
+            for finding in findings
         ],
     )
+
+
+def _keep(tx: Tx, fleet: str, tree: str, assessment: Assessment) -> str:
+    plan = assessment.plan
+    codes = {finding.code for finding in assessment.waiting}
+    status: PlanStatus = "diverged" if DIVERGED in codes else "waiting" if codes else "planned"
+    told = (*assessment.waiting, *(f for f in plan.findings if not f.blocking))
+    new = new_plan(fleet, tree, plan, told)
     stored = plans.put(tx, new, status=status)
-    if stored.status not in ("approved", "reviewed"):
+    # what was reviewed may wait for an approval besides; what was approved in part is told by its findings
+    if stored.status != "approved" and (codes or stored.status != "reviewed"):
         plans.renew(tx, stored.id, status, new.findings)
     plans.supersede(tx, fleet, stored.id)
     plans.prune(tx, fleet, _KEPT_PLANS)

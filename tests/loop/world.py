@@ -95,7 +95,7 @@ class MemorySource:
             author_email="ada@example.test",
             message="Change",
             fleet=self.name,
-            tree=commit[::-1],
+            tree=self._tree(commit),
         )
         conditions.fleet(tx, self.name, "SourceReady", "True", "Accepted", "", commit)
         return new
@@ -112,7 +112,11 @@ class MemorySource:
         raise SourceFault(f"there is no commit {commit}")
 
     async def tree(self, commit: str) -> str:
-        return commit[::-1]
+        return self._tree(commit)
+
+    def _tree(self, commit: str) -> str:
+        files = next((files for known, files in self.commits if known == commit), {})
+        return hashlib.sha1(json.dumps(sorted(files.items())).encode()).hexdigest()
 
 
 def config(*names: str, **limits: Any) -> Config:

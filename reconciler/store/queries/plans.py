@@ -158,14 +158,20 @@ def supersede(tx: Tx, fleet: str, keep: str) -> None:
 
 
 def prune(tx: Tx, fleet: str, keep: int) -> int:
-    """Removes all but the newest `keep` plans of a fleet that nobody waits for; how many went."""
-    spare = (
-        sa.select(table.c.id)
-        .where(table.c.fleet == fleet, table.c.status.in_(("applied", "superseded", "planned")))
-        .order_by(table.c.id.desc())
-        .offset(keep)
-    )
-    return tx.connection.execute(sa.delete(table).where(table.c.id.in_(spare))).rowcount
+    """Removes all but the newest `keep` plans of a fleet that nobody waits for, of reviewed ones too; how many went."""
+    seen = table.c.reviewed_at.is_not(None)
+    past = sa.and_(table.c.status.in_(("applied", "superseded", "planned")), ~seen)
+    gone = 0
+    # a review that nobody has merged yet must not fall to plans that the daemon makes every few minutes
+    for which in (past, sa.and_(seen, table.c.status.not_in(("waiting", "approved", "diverged")))):
+        spare = (
+            sa.select(table.c.id)
+            .where(table.c.fleet == fleet, which)
+            .order_by(table.c.id.desc())
+            .offset(keep)
+        )
+        gone += tx.connection.execute(sa.delete(table).where(table.c.id.in_(spare))).rowcount
+    return gone
 
 
 def _by_identity(tx: Tx, fleet: str, identity: str) -> StoredPlan | None:
