@@ -197,13 +197,14 @@ def _hold(tx: Tx, assessment: Assessment, plan_id: str) -> None:
             continue  # its conditions are the other fleet's
         hint = f"; `reconciler approve {plan_id}`" if hold.reason in ("NeedsApproval", "PlanDiverged") else ""
         conditions.held(tx, key, commit, hold.reason, hold.message.removesuffix(".") + hint)
-    for change in assessment.plan.changes:
-        if change.key not in assessment.holds:
-            conditions.freed(tx, change.key, commit)
+    free = [change.key for change in assessment.plan.changes if change.key not in assessment.holds]
+    conditions.freed_all(tx, free, commit)
 
 
 def _broken(tx: Tx, loaded: Loaded, commit: str) -> None:
     fleet = loaded.fleet
+    if not fleet.broken:
+        return
     places = {key: place for key in (*fleet.entries, *fleet.broken) if (place := fleet.locate(key, ()))}
     for key in fleet.broken:
         conditions.held(tx, key, commit, "InvalidManifest", _what_is_wrong(loaded, key, places))

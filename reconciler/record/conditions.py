@@ -68,13 +68,8 @@ def held(tx: Tx, key: Key, revision: str, reason: str, message: str) -> None:
     _put(tx, key, "Stalled", stalled, reason, message, revision)
 
 
-def freed(tx: Tx, key: Key, revision: str) -> None:
-    """Nothing holds the resource back any more."""
-    freed_all(tx, [key], revision)
-
-
 def freed_all(tx: Tx, keys: Iterable[Key], revision: str) -> bool:
-    """As `freed`, for many: only what must change is touched. Whether anything did."""
+    """Nothing holds these resources back any more: only what must change is touched. Whether anything did."""
     held_back = {
         (one.kind, one.name, one.type)
         for word in ("Stalled", "Reconciling")
