@@ -23,6 +23,7 @@ from reconciler.plan.recorded import Recorded
 from reconciler.record import conditions, inventory
 from reconciler.store import Tx
 from reconciler.store.queries import conditions as condition_rows
+from reconciler.store.queries import inventory as inventory_rows
 from reconciler.store.queries import suspensions
 from reconciler.store.words import TriggeredVia
 
@@ -234,6 +235,7 @@ class Runs:
                 elif stopped:
                     _stopped(tx, result.key, target.commit, next(iter(stopped.values())))
                 else:
+                    _tell_if_new(tx, result, target.commit)
                     memory.failed(tx, result.key, limits, stalled=_is_stalled(tx, result.key))
             for name in look.servers:
                 bad = [r for r in results if r.state != "succeeded" and r.key in changed]
@@ -291,6 +293,13 @@ def _stopped(tx: Tx, key: Key, commit: str, stop: Stop) -> None:
     else:
         memory.succeeded(tx, key)  # no time is set for another try: a person says when
         conditions.stopped(tx, key, commit, memory.CANCELLED, stop.why)
+
+
+def _tell_if_new(tx: Tx, result: Result, commit: str) -> None:
+    """What could not even be recorded, since another has its domain for example, is told on it all the same."""
+    key = result.key
+    if inventory_rows.get(tx, key.kind.value, key.name) is None:
+        conditions.fail(tx, key, commit, result.message, stalled=True)
 
 
 def _still(look: Look) -> Callable[[Plan, Recorded], None]:

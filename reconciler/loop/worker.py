@@ -302,7 +302,7 @@ class Worker:
         free = [
             change.key
             for change in plan.changes
-            if change.key not in look.target.assessment.holds and change.reason_code != "held"
+            if change.key not in look.target.assessment.holds and change.reason_code == "unchanged"
         ]
         freed = conditions.freed_all(tx, free, look.target.commit)
         begun = rollouts.nothing_to_do(tx, look.target.rollout, look.servers)
