@@ -300,6 +300,7 @@ def test_a_broken_manifest_is_told_where_it_is_and_the_others_go_on(tmp_path: Pa
             await asyncio.sleep(60)
             assert (await world.spec("Site", "site1-3"))["domain"] == "other.test"
             assert (await world.spec("Site", "site1-2"))["phpVersion"] == "8.2"
+            assert await world.says("Site", "site1-2", "Stalled") == said, "for as long as it is broken"
             assert await world.ready("Site", "site1-2") == "True ReconciliationSucceeded"
 
             world.change("Site", "site1-2", phpVersion="8.2")
