@@ -99,6 +99,7 @@ class LimitSettings(Model):
 
     nodes: int = Field(default=16, ge=1, le=1024, description="Nodes that are worked on at one time.")
     per_fleet: int = Field(default=16, ge=1, le=1024, description="The same, of one fleet.")
+    checks: int = Field(default=32, ge=1, le=1024, description="Nodes that are asked for drift at one time.")
     apply_within: Annotated[float, span("10s", "24h")] = Field(
         default=1800.0, description="How long one apply may take on one node."
     )

@@ -477,7 +477,7 @@ class Daemon:
         return f"{fleets or 'no fleet'}; {running} running, {self.queue.depth} waiting"
 
 
-_AT_START = ("limits.nodes", "limits.per_fleet", "limits.apply_within", "http", "log")
+_AT_START = ("limits.nodes", "limits.per_fleet", "limits.checks", "limits.apply_within", "http", "log")
 """Settings that a reload cannot change in a daemon that runs."""
 
 
@@ -507,6 +507,7 @@ def loop_settings(config: Config) -> LoopSettings:
         limits=LoopLimits(
             nodes=limits.nodes,
             per_fleet=limits.per_fleet,
+            checks=limits.checks,
             apply_within=limits.apply_within,
             retry_first=limits.retry.first,
             retry_longest=limits.retry.longest,
