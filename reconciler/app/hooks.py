@@ -6,7 +6,8 @@ a hook only says it earlier and to the right person.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from reconciler.app import planning
@@ -14,6 +15,7 @@ from reconciler.app.fleets import Revision
 from reconciler.app.hook_settings import Push, Watch
 from reconciler.desired import lineage, signatures, source
 from reconciler.desired.problems import Problem
+from reconciler.desired.readings import Readings
 from reconciler.desired.signatures import Signers, Verdict
 from reconciler.desired.signers import read as read_signers
 from reconciler.desired.snapshot import load_snapshot
@@ -75,19 +77,19 @@ def _refused(watch: Watch, push: Push, why: str, hint: str) -> Review:
 
 
 def _judged(repo: Path, push: Push, watch: Watch, state: Path | None, incoming: Incoming) -> Review:
-    after = _revision(repo, push.new, watch, incoming)
-    before, notes = _before(repo, push, watch, incoming)
+    reading = _Reading(repo, watch.path, incoming)
+    after = reading.revision(push.new)
+    before = _Before(reading, push.old)
     refusals: list[str] = []
     hints: list[str] = []
     if errors := after.loaded.errors:
         refusals.append(f"{count(len(errors), 'error')} in the manifests")
         hints.append("put them right and push again; `reconciler validate` finds them before")
-    if not after.snapshot.files and before is not None and before.snapshot.files:
+    if not after.snapshot.files and (was := before.revision) is not None and was.snapshot.files:
         where = f"in {watch.path} " if watch.path else ""
         refusals.append(f"{short(push.new)} holds no manifest {where}any more")
         hints.append("an empty repository never means that everything is to go; remove resources one by one")
-    verdicts, unjudged = _signed(repo, push, watch, before, incoming)
-    notes += unjudged
+    verdicts, notes = _signed(repo, push, watch, before, incoming)
     if bad := signatures.refused(verdicts):
         refusals.append(
             f"{count(len(bad), 'commit')} not signed as the fleet's policy ({watch.policy}) asks for"
@@ -97,6 +99,8 @@ def _judged(repo: Path, push: Push, watch: Watch, state: Path | None, incoming: 
     if not refusals:
         plan, against, more = _planned(after, before, watch, state)
         notes += more
+    if before.note:
+        notes = (*notes, before.note)
     return Review(
         watch,
         push,
@@ -111,24 +115,45 @@ def _judged(repo: Path, push: Push, watch: Watch, state: Path | None, incoming: 
     )
 
 
-def _revision(repo: Path, commit: str, watch: Watch, incoming: Incoming) -> Revision:
-    snapshot = source.read_commit(repo, commit, watch.path, incoming=incoming)
-    return Revision(snapshot, load_snapshot(snapshot))
+@dataclass
+class _Reading:
+    """Reads commits of one push; of a second one only what the first did not have."""
+
+    repo: Path
+    path: str
+    incoming: Incoming
+    readings: Readings = field(default_factory=Readings)
+    known: dict[str, bytes] = field(default_factory=dict)
+
+    def revision(self, commit: str) -> Revision:
+        """A commit, read. SourceFault when it cannot be."""
+        snapshot = source.read_commit(self.repo, commit, self.path, incoming=self.incoming, known=self.known)
+        self.known |= {snapshot.ids[path]: content for path, content in snapshot.files.items()}
+        return Revision(snapshot, load_snapshot(snapshot, self.readings))
 
 
-def _before(
-    repo: Path, push: Push, watch: Watch, incoming: Incoming
-) -> tuple[Revision | None, tuple[str, ...]]:
-    if not push.old:
-        return None, ()
-    try:
-        return _revision(repo, push.old, watch, incoming), ()
-    except SourceFault as fault:
-        return None, (f"the commit before cannot be read: {fault.message}",)
+@dataclass
+class _Before:
+    """The commit that the branch is at now; read only when something asks for it. `note` says why it cannot be."""
+
+    reading: _Reading
+    commit: str
+    note: str = ""
+
+    @cached_property
+    def revision(self) -> Revision | None:
+        """The revision; None when the branch is new or the commit cannot be read."""
+        if not self.commit:
+            return None
+        try:
+            return self.reading.revision(self.commit)
+        except SourceFault as fault:
+            self.note = f"the commit before cannot be read: {fault.message}"
+            return None
 
 
 def _signed(
-    repo: Path, push: Push, watch: Watch, before: Revision | None, incoming: Incoming
+    repo: Path, push: Push, watch: Watch, before: _Before, incoming: Incoming
 ) -> tuple[tuple[Verdict, ...], tuple[str, ...]]:
     """The verdicts that the policy asks for, by the keys known before this push."""
     if watch.policy == "none":
@@ -139,8 +164,8 @@ def _signed(
             signers = read_signers(watch.signers)
     except SettingsFault as fault:
         return (), (f"signatures are not checked here, but by the daemon: {fault.message}",)
-    if before is not None:
-        signers = signers.with_users(before.loaded.fleet.users())
+    if (was := before.revision) is not None:
+        signers = signers.with_users(was.loaded.fleet.users())
     commits: tuple[str, ...] = (push.new,)
     if push.old and watch.policy == "strict":
         commits = lineage.between(repo, push.old, push.new, incoming=incoming)
@@ -148,19 +173,20 @@ def _signed(
 
 
 def _planned(
-    after: Revision, before: Revision | None, watch: Watch, state: Path | None
+    after: Revision, before: _Before, watch: Watch, state: Path | None
 ) -> tuple[Plan | None, str, tuple[str, ...]]:
     """The plan against what is recorded, else against the commit before; what it compares with; why not better."""
     recorded, why = _recorded(state, watch)
     notes: tuple[str, ...] = (f"not compared with what is applied: {why}",) if why else ()
     if recorded is not None:
         return planning.of(after, recorded), "what is applied", notes
-    if before is None:
+    was = before.revision
+    if was is None:
         return None, "", notes
-    if not before.loaded.fleet.whole:
+    if not was.loaded.fleet.whole:
         return None, "", (*notes, "no plan: the commit before has errors, so nothing can be compared with it")
     return (
-        planning.of(after, recorded_from(before.loaded, before.snapshot.commit)),
+        planning.of(after, recorded_from(was.loaded, was.snapshot.commit)),
         "the commit before",
         notes,
     )
