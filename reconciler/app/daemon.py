@@ -39,6 +39,7 @@ from reconciler.loop.settings import FleetSpec, LoopLimits, LoopSettings
 from reconciler.loop.source import GitSource, Source
 from reconciler.loop.worker import Worker
 from reconciler.nodes.pool import Pool
+from reconciler.notify.alerts import Alert
 from reconciler.notify.notifier import Notifier
 from reconciler.plan.guards import Thresholds
 from reconciler.secrets.redact import Redactor
@@ -57,6 +58,8 @@ AFTER_REFUSAL = 5.0
 _OBSERVE = 15.0
 _SCHEDULE = 10.0
 _TIDY = 3600.0
+_TOLD_FOR = 600.0
+"""Seconds for which it is an alert that a lease ran out."""
 
 
 @dataclass
@@ -99,6 +102,7 @@ class Daemon:
         self._given: Mapping[str, object] = {}
         """What each fleet was made from, to tell what a reload changes."""
         self._passwords = ""
+        self._since = 0.0
         owner = self.parts.owner or f"{socket.gethostname()}:{os.getpid()}:{ids.new()}"
         self.lease = DaemonLease(store, owner, self.parts.lease)
 
@@ -170,6 +174,17 @@ class Daemon:
             self.parts.supervisor.status(f"waiting for the lease, held by {owner}")
 
         await self.lease.acquire(waiting, dead if not self.parts.owner else lambda owner: False)
+        self._since = asyncio.get_running_loop().time()
+        if self.lease.ran_out:
+            log.warning("took the lease over: it ran out", held_by=self.lease.ran_out)
+
+    def _firing(self, tx: Tx) -> list[Alert]:
+        """What is wrong now; for a while also that the daemon of before fell silent."""
+        found = alerting.firing(tx)
+        if self.lease.ran_out and self.beat < self._since + _TOLD_FOR:
+            said = f"{self.lease.ran_out} did not prolong its lease; {self.lease.owner} has taken over"
+            found.append(Alert("Daemon", self.lease.ran_out, "LeaseLost", "warning", "LeaseRanOut", said))
+        return found
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do `work`, but end at once when told to stop; whether it came to its end."""
@@ -446,7 +461,7 @@ class Daemon:
         """Bring alerts and gauges up to what is recorded."""
         notifier = self._notifier
         if notifier is not None:
-            firing = await self.store.aread(alerting.firing)
+            firing = await self.store.aread(self._firing)
             await self.store.awrite(lambda tx: notifier.observe(tx, firing))
             notifier.wake()
         # passwords that were made meanwhile must not get into the log either

@@ -41,6 +41,8 @@ class DaemonLease:
         self._timing = timing or Timing()
         self.owner = owner
         self.held = False
+        self.ran_out = ""
+        """Whom this daemon took the lease from because it ran out: that one hung, or is gone without a word."""
         self._refused = ""
         """Why it could not be prolonged, until that is told."""
 
@@ -60,6 +62,10 @@ class DaemonLease:
         known, since = None, loop.time()
         while True:
             holder, free = await self._store.aread(self._standing)
+            # whoever gives it back lets it end sooner than it would have
+            given_back = (
+                free and known is not None and holder is not None and holder.expires_at < known.expires_at
+            )
             if holder != known:
                 known, since = holder, loop.time()
             left = loop.time() - since > self._timing.holds
@@ -68,6 +74,7 @@ class DaemonLease:
                 with contextlib.suppress(StoreFault):
                     if await self._store.alease(partial(self._take_from, known)) is not None:
                         self.held = True
+                        self.ran_out = "" if given_back else told
                         self._store.guard(self.check)
                         return
             elif holder.owner != told:

@@ -41,6 +41,7 @@ def test_a_second_daemon_waits_and_takes_over_at_once_when_the_first_stops() -> 
         assert not any("MemorySource" in point for point in second.points.seen), "it keeps its hands off"
         assert await first.stop() is None
         assert await _until_works(stage, second, 60) <= 2
+        assert second.daemon.lease.ran_out == "", "it was given back: nobody need be told"
         stage.change("Site", "site1-1", php={"maxChildren": 9})
         await stage.comes_right(stage.push())
 
@@ -60,6 +61,11 @@ def test_a_second_daemon_takes_over_from_a_dead_one_when_its_lease_has_run_out()
         assert await stage.store.aread(deployments.unfinished), "it was killed in the middle"
         waited = await _until_works(stage, second, 60)
         assert LEASE.holds - LEASE.beats <= waited <= LEASE.holds + LEASE.beats
+        assert second.daemon.lease.ran_out == "here:1:a"
+        told = stage.store.read(second.daemon._firing)
+        assert [(alert.type, alert.name) for alert in told if alert.kind == "Daemon"] == [
+            ("LeaseLost", "here:1:a")
+        ]
         await stage.comes_right(commit)
         for done in stage.done().values():
             assert set(done.values()) == {1}, "nothing is done twice"
