@@ -77,11 +77,16 @@ class Executor:
         self._limits = limits or Limits()
         self._gate = asyncio.Semaphore(self._limits.nodes_at_once)
         self._running: dict[str, Running] = {}
+        self._stops: dict[str, str] = {}
 
     @property
     def running(self) -> Mapping[str, Running]:
         """What runs on nodes now, by server: for an operator who wants to stop it."""
         return self._running
+
+    def say_why(self, apply_id: str, why: str) -> None:
+        """An apply that runs is being cancelled: what it leaves undone is told with this reason."""
+        self._stops[apply_id] = why
 
     async def apply(
         self, plan: Plan, *, trigger: TriggeredVia = "cli", branch: str = "main", part: Part = EVERYTHING
@@ -142,9 +147,14 @@ class Executor:
             run.begins(key, _action(work.change(key)))
         of = {str(key): run.started[key].id for key in work.keys}
         undo = assemble.removals(work, run.recorded, run.masked)
-        answer = await self._ask(run, work.server, of, undo, run.applies[work.name])
+        apply_id = run.applies[work.name]
+        answer = await self._ask(run, work.server, of, undo, apply_id)
+        why = self._stops.pop(apply_id, "")
         for key in work.keys:
-            await self._settle(run, key, work.change(key), _judge(answer, work, key, of[str(key)], undo))
+            found = _judge(answer, work, key, of[str(key)], undo)
+            if why and found.state != "succeeded":
+                found = replace(found, message=why, stalled=True)
+            await self._settle(run, key, work.change(key), found)
 
     async def _clear(self, run: Run, name: str, changes: Sequence[Change]) -> None:
         """Remove from a node what has arrived elsewhere; until that is done the server answers for it."""

@@ -59,6 +59,21 @@ async def settle(
     return sum(len(group.members) for group in left)
 
 
+async def end(store: Store, only: Collection[str], why: str) -> int:
+    """End every unfinished deployment on the servers `only` as failed for this reason, without asking their nodes.
+
+    For nodes that do not answer. How many there were.
+    """
+
+    def unit(tx: Tx) -> int:
+        left = _unfinished(tx, only)
+        for group in left:
+            _end(tx, group, Verdict("failed", why))
+        return sum(len(group.members) for group in left)
+
+    return await store.awrite(unit)
+
+
 def _unfinished(tx: Tx, only: Collection[str] | None) -> list[_Left]:
     groups: dict[tuple[str, str], list[Deployment]] = defaultdict(list)
     for deployment in deployments.unfinished(tx):

@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Literal
 
 from reconciler.converge import access, settle
-from reconciler.converge.executor import Part
+from reconciler.converge.executor import Part, Running
 from reconciler.converge.progress import Result
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind, Server
-from reconciler.errors import NodeFault, ReconcilerError, StalePlan, UsageFault
+from reconciler.errors import AgentFault, NodeFault, ReconcilerError, StalePlan, UsageFault
 from reconciler.loop import memory, rollouts, watching
 from reconciler.loop.look import Look, Means, unchanged, wanted
 from reconciler.plan.manifests import parse
@@ -54,6 +54,8 @@ class Runs:
         self._runs: dict[str, asyncio.Task[Sequence[Result]]] = {}
         self._asked: dict[str, Stop] = {}
         """Servers whose run is being stopped."""
+        self._owed: dict[str, Running] = {}
+        """Applies, by server, that their nodes were to stop and did not answer about."""
 
     async def apply(self, look: Look, plan: Plan) -> Came:
         """Pass the gates and apply; what comes of it is recorded, and why it has to wait is too."""
@@ -194,15 +196,26 @@ class Runs:
 
     async def _cut_off(self, look: Look, plan: Plan) -> Sequence[Result]:
         """The run was ended because its node did not stop in time: record what is known without waiting for the node."""
-        with contextlib.suppress(TimeoutError, ReconcilerError):
+        why = next((self._asked[name].why for name in look.servers if name in self._asked), "stopped")
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CUT_OFF):
                 await settle.settle(
                     self._store, self._means.pool, self._means.progress, _CUT_OFF, look.servers
                 )
+        await settle.end(self._store, look.servers, why)
         look.fleet.add(min(look.servers), "settle", self._means.settings.limits.retry_first)
-        why = next((self._asked[name].why for name in look.servers if name in self._asked), "stopped")
         keys = [*(change.key for change in plan.effective), *(item.key for item in plan.drift)]
         return [Result(key, "cancel", "failed", why, "", 0.0) for key in dict.fromkeys(keys)]
+
+    async def call_off(self, look: Look) -> None:
+        """Have nodes that answer again stop what they were to stop. NodeFault's leaves when one does not answer yet."""
+        for name in sorted(look.servers & self._owed.keys()):
+            owed = self._owed[name]
+            async with self._means.pool.node(owed.target) as node:
+                await node.cancel(owed.apply_id, owed.fence)
+                with contextlib.suppress(AgentFault):  # it never got there
+                    await node.status(owed.apply_id, within=self._means.settings.limits.apply_within)
+            self._owed.pop(name, None)
 
     def _trigger(self, look: Look) -> TriggeredVia:
         repeated = look.reasons & {"retry"} and not look.reasons & {"revision"}
@@ -275,13 +288,16 @@ class Runs:
         if running is None:
             return False
         self._asked[server] = stop
+        self._means.executor.say_why(running.apply_id, stop.why)
         run = self._runs.get(server)
+        self._owed[server] = running
         with contextlib.suppress(ReconcilerError, TimeoutError):
             async with asyncio.timeout(_STOP):
                 async with self._means.pool.node(running.target) as node:
                     await node.cancel(running.apply_id, running.fence)
                 if run is not None:
                     await asyncio.wait([run])
+                del self._owed[server]
         if run is not None and not run.done():
             run.cancel()
         return True

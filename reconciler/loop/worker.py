@@ -168,6 +168,7 @@ class Worker:
                 return False
             if reasons == {"health"}:  # a server that soaks is watched, not planned anew
                 return await self._aftercare.watch(look)
+            await self._runs.call_off(look)
             settled = await self._settle(look)
             applied = await self._compare_and_apply(look)
             watched = await self._aftercare.watch(look)

@@ -170,6 +170,10 @@ class Stage(LoopWorld):
         self.programs.append(made)
         return made
 
+    def at_leisure(self) -> None:
+        """For scenes in which hours pass: what daemons do every few seconds is done more seldom."""
+        self.tick, self.lease = 60.0, Timing(holds=90.0, beats=30.0)
+
     @property
     def alive(self) -> list[Program]:
         """The programs that run."""
