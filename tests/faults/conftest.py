@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from lab import Lab
+from lab.host import run
 from tests.e2e.harness import boot
 
 from .stage import Stage
@@ -15,9 +17,17 @@ from .stage import Stage
 @pytest.fixture(scope="package")
 def settled(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Server `web1` with the site `shop`, converged by a daemon that was ended in good order."""
-    nodes = boot(lab, web1="debian12-web")
-    stage = Stage.on(tmp_path_factory.mktemp("stage"), **nodes)
-    try:
+    folder = tmp_path_factory.mktemp("stage")
+    state = folder / "state"
+    state.mkdir(mode=0o700)
+    with ExitStack() as leaving:
+        nodes = boot(lab, web1="debian12-web")
+        for node in nodes.values():
+            leaving.callback(node.remove)
+        # a disk of its own, small enough to be filled
+        run("mount", "-t", "tmpfs", "-o", "size=48M,mode=0700", "reconciler-state", state)
+        leaving.callback(run, "umount", "-l", state)
+        stage = leaving.enter_context(Stage.on(folder, **nodes))
         stage.site("shop", "web1")
         stage.push("Declare the shop")
         with stage.served():
@@ -25,10 +35,6 @@ def settled(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stag
         stage.upload("shop")
         stage.check()
         yield stage
-    finally:
-        stage.close()
-        for node in nodes.values():
-            node.remove()
 
 
 @pytest.fixture

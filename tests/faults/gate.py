@@ -41,7 +41,10 @@ def gate(stage: Stage, site: str = "shop") -> Iterator[Gate]:
     """The next apply that changes the site's PHP settings stands still when it has written them."""
     node = stage.nodes[stage.server_of(site)]
     folder = f"/run/systemd/system/panel-fpm-{site}.service.d"
-    node.run(f"rm -f {_GO} {_THERE} && mkdir -p {folder} && cat > {folder}/gate.conf && systemctl daemon-reload", stdin=_DROP_IN)
+    node.run(
+        f"rm -f {_GO} {_THERE} && mkdir -p {folder} && cat > {folder}/gate.conf && systemctl daemon-reload",
+        stdin=_DROP_IN,
+    )
     made = Gate(stage, node)
     try:
         yield made
@@ -54,4 +57,6 @@ def gate(stage: Stage, site: str = "shop") -> Iterator[Gate]:
 
 
 def _busy(node: Node, site: str) -> bool:
-    return node.run(f"systemctl show -P ActiveState panel-fpm-{site}", check=False).stdout.strip() == "reloading"
+    return (
+        node.run(f"systemctl show -P ActiveState panel-fpm-{site}", check=False).stdout.strip() == "reloading"
+    )

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,20 +51,29 @@ class Stage(harness.Stage):
     """What each site's page must say: its memory limit as it was committed last."""
 
     @classmethod
-    def on(cls, folder: Path, **nodes: Node) -> Stage:
-        """A stage whose servers are enrolled; nothing is converged yet."""
+    @contextmanager
+    def on(cls, folder: Path, **nodes: Node) -> Iterator[Stage]:
+        """A stage whose servers are enrolled; nothing is converged yet. Its processes end with the block."""
         stage = cls(harness.Fleet(folder / "fleet"), folder / "state")
-        stage.fleet.git("init", "-q", "--bare", "-b", "main", str(stage.bare))
-        stage.run("init")
-        stage.settings.write_text(SETTINGS.format(bare=stage.bare, within=stage.within))
-        stage.fleet.put("SSHKey", "fleet")
+        try:
+            stage._prepare(nodes)
+            yield stage
+        finally:
+            stage.end()
+            if stage.warm is not None:
+                stage.warm.close()
+
+    def _prepare(self, nodes: Mapping[str, Node]) -> None:
+        self.fleet.git("init", "-q", "--bare", "-b", "main", str(self.bare))
+        self.run("init")
+        self.settings.write_text(SETTINGS.format(bare=self.bare, within=self.within))
+        self.fleet.put("SSHKey", "fleet")
         for name, node in nodes.items():
-            stage.declare(name, node)
-        stage.push("Declare the servers")
+            self.declare(name, node)
+        self.push("Declare the servers")
         for name, node in nodes.items():
             identity = str(node.lab.key.private)
-            stage.run("servers", "enroll", name, "--identity", identity, "--accept-host-key")
-        return stage
+            self.run("servers", "enroll", name, "--identity", identity, "--accept-host-key")
 
     def declare(self, name: str, node: Node) -> None:
         """Declare a node as a server with one PHP and nothing else."""
@@ -115,11 +124,11 @@ class Stage(harness.Stage):
             self.limits[name] = limit
         return self.fleet.commit(message)
 
-    def land(self, *, forced: bool = False) -> str:
+    def land(self, *, forced: bool = False, to: Path | None = None) -> str:
         """What is committed arrives in the bare repository, as by a push but without any hook: the new tip."""
         sign = "+" if forced else ""
         self.fleet.git(
-            "--git-dir", str(self.bare), "fetch", "-q", str(self.fleet.folder), f"{sign}main:main"
+            "--git-dir", str(to or self.bare), "fetch", "-q", str(self.fleet.folder), f"{sign}main:main"
         )
         return self.fleet.git("rev-parse", "main")
 
@@ -247,13 +256,6 @@ class Stage(harness.Stage):
             self.daemon.wait()
         self.daemon = None
 
-    def close(self) -> None:
-        """The stage is over."""
-        self.end()
-        if self.warm is not None:
-            self.warm.close()
-            self.warm = None
-
     # -- what is known
 
     def status_of(self, commit: str) -> str:
@@ -358,10 +360,10 @@ class Stage(harness.Stage):
         manifest = yaml.safe_load(self.fleet.path("Site", site).read_text())
         return str(manifest["spec"]["server"])
 
-    def shows(self, site: str) -> None:
-        """The site's page says the memory limit of the newest commit."""
+    def shows(self, site: str, limit: str = "") -> None:
+        """The site's page says a memory limit: that of the newest commit unless given."""
         server = self.server_of(site)
-        wanted = (200, f"{self.limits[site]} {server}")
+        wanted = (200, f"{limit or self.limits[site]} {server}")
         wait_for(lambda: fetch(self.nodes[server], f"{site}.test") == wanted, 10)
 
     def upload(self, site: str) -> None:

@@ -47,7 +47,6 @@ def test_a_daemon_killed_at_random_moments_under_load_loses_nothing(stage: Stage
 
 
 def test_an_apply_that_outlasts_the_daemon_goes_on_and_is_settled_by_the_next(stage: Stage) -> None:
-    node = stage.nodes["web1"]
     with gate(stage) as closed:
         stage.serve()
         commit = stage.push(shop="201M")

@@ -6,6 +6,8 @@ A clock that jumps is not among these: a container can set no clock. On the daem
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -53,13 +55,20 @@ def test_a_node_that_refuses_connections_for_a_while_goes_on_with_its_apply(stag
     assert stage.began(commit, CONF) == 1
 
 
-@pytest.mark.parametrize("fault", [faults.frozen, faults.unplugged, faults.dropped_port])
+SILENT: dict[str, tuple[Callable[[Node], AbstractContextManager[None]], str]] = {
+    "frozen": (faults.frozen, "503M"),
+    "unplugged": (faults.unplugged, "504M"),
+    "packets-dropped": (faults.dropped_port, "505M"),
+}
+
+
+@pytest.mark.parametrize("what", SILENT)
 def test_a_node_that_falls_silent_in_an_apply_and_speaks_again_ends_it(
-    stage: Stage, node: Node, fault: type[faults.frozen]
+    stage: Stage, node: Node, what: str
 ) -> None:
+    fault, limit = SILENT[what]
     with gate(stage) as closed:
         stage.serve()
-        limit = {"frozen": "503M", "unplugged": "504M", "dropped_port": "505M"}[fault.__name__]
         commit = stage.push(shop=limit)
         closed.wait()
         with fault(node):
