@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -70,9 +69,15 @@ class DaemonLease:
                 known, since = holder, loop.time()
             left = loop.time() - since > self._timing.holds
             if holder is None or free or left or dead(holder.owner):
-                # locked by another process, or no room on the disk: that may pass
-                with contextlib.suppress(StoreFault):
-                    if await self._store.alease(partial(self._take_from, known)) is not None:
+                try:
+                    taken = await self._store.alease(partial(self._take_from, known))
+                except StoreFault as fault:
+                    # locked by another process, or no room on the disk: that may pass
+                    if not self._refused:
+                        log.warning("the lease cannot be taken yet", fault=fault.message)
+                    self._refused = fault.message
+                else:
+                    if taken is not None:
                         self.held = True
                         self.ran_out = "" if given_back else told
                         self._store.guard(self.check)
