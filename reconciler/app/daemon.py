@@ -238,7 +238,7 @@ class Daemon:
             self._every(_SCHEDULE, self._schedule),
             self._every(_TIDY, self._tidy),
             self._heartbeat(),
-            self._every(TICK, self._follow_clock),
+            self._every(self.parts.tick, self._follow_clock),
             self.parts.supervisor.keep_alive() if self.parts.supervisor.watchdog else self._stop_wait(),
         ]
         if self.parts.serve is not None:

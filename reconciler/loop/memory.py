@@ -33,6 +33,15 @@ def failed(tx: Tx, key: Key, limits: LoopLimits, *, stalled: bool) -> float:
     return seconds
 
 
+def together(tx: Tx, server: Key, keys: Sequence[Key]) -> None:
+    """What failed together with its server is tried again together with it: alone it would find no server set up."""
+    if server in keys:
+        at = loop_state.get(tx, server.kind.value, server.name).retry_at
+        for key in keys:
+            known = loop_state.get(tx, key.kind.value, key.name)
+            loop_state.put(tx, replace(known, retry_at=at))
+
+
 def succeeded(tx: Tx, key: Key) -> None:
     """It went well: the next failure is the first."""
     known = loop_state.get(tx, key.kind.value, key.name)

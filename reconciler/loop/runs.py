@@ -253,6 +253,8 @@ class Runs:
             for name in look.servers:
                 bad = [r for r in results if r.state != "succeeded" and r.key in changed]
                 mine = [r for r in bad if _server_of(plan, r.key) in (name, None)]
+                if not stopped:
+                    memory.together(tx, Key(Kind.SERVER, name), [r.key for r in mine])
                 by_window = any(stop.by_window for stop in stopped.values())
                 if not bad:
                     rollouts.applied(tx, target.rollout, name)

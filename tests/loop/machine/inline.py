@@ -6,16 +6,20 @@ and cheap where many of them are played; what threads do is tested elsewhere.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import contextvars
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 from unittest import mock
 
 from reconciler.errors import StoreFault
 from reconciler.store import engine
+from reconciler.testing.simulated import SimulatedLoop, Stuck
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class InlineWorkers:
@@ -49,6 +53,30 @@ class InlineExecutor(ThreadPoolExecutor):
     def submit(self, call: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
         """Make the call."""
         return _made(lambda: call(*arguments, **more))
+
+
+class InlineLoop(SimulatedLoop):
+    """A simulated loop to which nothing comes from outside, so that it never asks the system whether there is anything."""
+
+    def __init__(self, *, limit: float) -> None:
+        super().__init__(limit=limit)
+        self.set_default_executor(InlineExecutor(1))
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[Unpack[Arguments]], object],
+        *arguments: *Arguments,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """As `call_soon`: there is one thread."""
+        return self.call_soon(callback, *arguments, context=context)
+
+    def _wait(self, poll: Callable[[float | None], list[Any]], timeout: float | None) -> list[Any]:
+        if timeout is None:
+            raise Stuck(f"nothing is scheduled; {self._who()}")
+        if timeout > 0:
+            self._jump(timeout)
+        return []
 
 
 @contextlib.contextmanager

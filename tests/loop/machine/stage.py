@@ -31,7 +31,7 @@ from reconciler.store.queries import deployments, revisions, servers, sites
 from reconciler.testing import machine
 from reconciler.testing.pool import FakePool
 from reconciler.testing.simulated import SimulatedClock, SimulatedLoop, run
-from tests.loop.machine.inline import InlineExecutor, without_threads
+from tests.loop.machine.inline import InlineLoop, without_threads
 from tests.loop.machine.process import Killed, Process
 from tests.loop.world import LoopWorld, MemorySource
 
@@ -303,8 +303,7 @@ def play(files: Mapping[str, str], *scenes: Scene, days: float = 3.0) -> None:
     """Play scenes one after the other, each from the beginning, in a world of these files."""
     for scene in scenes:
         with TemporaryDirectory() as folder, without_threads(), contextlib.ExitStack() as stack:
-            loop = SimulatedLoop(limit=days * 86400)
-            loop.set_default_executor(InlineExecutor(1))
+            loop = InlineLoop(limit=days * 86400)
             stage = Stage(Path(folder), files, loop)
             stack.enter_context(mock.patch.object(Executor, "apply", _noting(stage)))
             stack.enter_context(mock.patch.object(machine, "KEPT", 1_000_000))
