@@ -312,6 +312,9 @@ class Soak:
         made = await stage.store.aread(lambda tx: deployments.listed(tx, limit=1_000_000))
         self._report.happened["deployments"] = len(made)
         self._report.happened["deployments failed"] = sum(one.status == "failed" for one in made)
+        self._report.happened["deployments corrective"] = sum(one.corrective for one in made)
+        for one in await stage.store.aread(lambda tx: revisions.listed(tx, limit=1_000_000)):
+            self._report.happened[f"revisions {one.status}"] += 1
 
     async def _stuck(self, commit: str) -> list[str]:
         """Whatever is not at rest at a commit."""

@@ -58,18 +58,24 @@ def named(state: Path) -> dict[tuple[str, str], set[str]]:
 
 
 def unplanned(state: Path, nodes: Iterable[Node]) -> list[Begun]:
-    """Steps that a node began though no plan of the commit that its deployment was for names them."""
+    """Steps that a node began though no plan of the commit that its deployment was for names them.
+
+    Repairs of drift are left out: what they do is in no recorded plan, it follows from what the node showed.
+    """
     plans = named(state)
     commits = {
-        (str(apply), f"{kind}/{name}"): str(commit)
-        for apply, kind, name, commit in rows(
-            state, "SELECT apply_id, kind, name, commit_hash FROM deployments WHERE apply_id IS NOT NULL"
+        (str(apply), f"{kind}/{name}"): "" if corrective else str(commit)
+        for apply, kind, name, commit, corrective in rows(
+            state,
+            "SELECT apply_id, kind, name, commit_hash, corrective FROM deployments WHERE apply_id IS NOT NULL",
         )
     }
     found = []
     for node in nodes:
         for step in begun(node):
             commit = commits.get((step.apply, step.section))
+            if commit == "":
+                continue
             if commit is None or step.key not in plans[commit, step.section]:
                 found.append(step)
     return found
