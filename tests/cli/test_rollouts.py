@@ -63,7 +63,9 @@ def test_a_rollout_stands_in_the_status_and_has_deployments(place: Place) -> Non
     place.write("rollout.yaml", ROLLOUT)
     place.apply()
     status = json.loads(place.run("status", "Rollout/all", "--output", "json").stdout)
-    assert [(row["address"], row["server"], row["ready"]) for row in status] == [("Rollout/all", None, "True")]
+    assert [(row["address"], row["server"], row["ready"]) for row in status] == [
+        ("Rollout/all", None, "True")
+    ]
     listed = json.loads(place.run("deployments", "--resource", "Rollout/all", "--output", "json").stdout)
     assert [(row["resource"], row["status"]) for row in listed] == [("Rollout/all", "success")]
 

@@ -27,7 +27,8 @@ StepGlob = Annotated[
     str,
     StringConstraints(min_length=1, max_length=1200, pattern=PRINTABLE),
     Means(
-        "pattern", "the key of a step, such as unit:nginx.service; * ? and [] stand for parts of it as in a shell"
+        "pattern",
+        "the key of a step, such as unit:nginx.service; * ? and [] stand for parts of it as in a shell",
     ),
 ]
 StepField = Annotated[
