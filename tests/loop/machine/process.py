@@ -109,5 +109,6 @@ def _make_task(
     if owner is None or getattr(coroutine, "__name__", "") in _NODES:
         return asyncio.Task(coroutine, loop=loop, context=context)
     task: asyncio.Task[Any] = asyncio.Task(owner.steps(coroutine), loop=loop, context=context)
+    task.add_done_callback(lambda _: coroutine.close())  # it may have been cancelled before its first step
     owner.own(task)
     return task

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import copy
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from unittest import mock
 
 from reconciler.app.daemon import Daemon, Parts
@@ -19,22 +19,24 @@ from reconciler.converge.observer import Observer
 from reconciler.converge.progress import Result, Silent
 from reconciler.desired.fleet import Loaded
 from reconciler.desired.snapshot import Snapshot
+from reconciler.errors import LeaseLost
 from reconciler.loop import watching
 from reconciler.loop.lease import Timing
 from reconciler.loop.source import Head
 from reconciler.nodes.pool import Pool
 from reconciler.plan.model import Plan
 from reconciler.record import inventory
-from reconciler.store import Store, open_state
+from reconciler.store import Store
 from reconciler.store.queries import conditions as condition_rows
 from reconciler.store.queries import deployments, revisions, servers, sites
 from reconciler.testing import machine
 from reconciler.testing.pool import FakePool
-from reconciler.testing.simulated import SimulatedClock, SimulatedLoop, run
+from reconciler.testing.simulated import SimulatedClock, SimulatedLoop
 from tests.loop.machine.inline import InlineLoop, without_threads
 from tests.loop.machine.process import Killed, Process
 from tests.loop.world import LoopWorld, MemorySource
 
+T = TypeVar("T")
 Scene = Callable[["Stage"], Awaitable[None]]
 
 
@@ -94,10 +96,11 @@ class Attached:
 class Program:
     """One daemon on the stage, with a connection to the database and to the nodes of its own."""
 
-    def __init__(self, stage: Stage, owner: str, at: int | None) -> None:
+    def __init__(self, stage: Stage, owner: str, at: int | None, busy_ms: int) -> None:
         self.process = Process(owner)
         self.points = Points(self.process, at)
-        self.store = open_state(stage.folder, {}, clock=stage.clock)
+        known = stage.store
+        self.store = Store.open(known.path, known._box, clock=stage.clock, busy_ms=busy_ms)
         self.store.watch(self.points)
         self.pools: list[FakePool] = []
         self._stage = stage
@@ -123,6 +126,12 @@ class Program:
         for pool in self.pools:
             with contextlib.suppress(StopIteration):
                 pool.close().send(None)  # it waits for nothing, and must not wait for the loop to turn
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended because another daemon has taken over."""
+        ended = self.task.done() and not self.task.cancelled()
+        return ended and isinstance(self.task.exception(), LeaseLost)
 
     async def killed(self) -> None:
         """Wait for it to die."""
@@ -152,9 +161,12 @@ class Program:
 class Stage(LoopWorld):
     """As `LoopWorld`, with programs in place of one daemon; its own store is that of a person who looks."""
 
-    def __init__(self, folder: Path, files: Mapping[str, str], loop: SimulatedLoop) -> None:
+    def __init__(
+        self, folder: Path, files: Mapping[str, str], loop: SimulatedLoop, runner: asyncio.Runner
+    ) -> None:
         super().__init__(folder, files, SimulatedClock(loop))
         self.loop = loop
+        self._runner = runner
         self.tick = 5.0
         self.faults: watching.Faults = watching.faults
         self.lease = Timing(holds=3.0, beats=1.0)
@@ -163,10 +175,14 @@ class Stage(LoopWorld):
         self.spoiled: dict[str, set[str]] = {}
         """By server, what somebody changed by hand."""
 
-    def start(self, owner: str = "", *, dies_at: int | None = None) -> Program:
-        """Start a daemon that dies at a point of its writes."""
+    def play(self, scene: Awaitable[T]) -> T:
+        """Let the time go on for as long as something takes: what it gives."""
+        return self._runner.run(cast("Coroutine[Any, Any, T]", scene))
+
+    def start(self, owner: str = "", *, dies_at: int | None = None, busy_ms: int = 5000) -> Program:
+        """Start a daemon that dies at a point of its writes, and waits so many milliseconds for the database."""
         name = owner or f"host:{len(self.programs) + 1}:x"
-        made = Program(self, name, dies_at)
+        made = Program(self, name, dies_at, busy_ms)
         self.programs.append(made)
         return made
 
@@ -302,19 +318,25 @@ class Stage(LoopWorld):
 def play(files: Mapping[str, str], *scenes: Scene, days: float = 3.0) -> None:
     """Play scenes one after the other, each from the beginning, in a world of these files."""
     for scene in scenes:
-        with TemporaryDirectory() as folder, without_threads(), contextlib.ExitStack() as stack:
-            loop = InlineLoop(limit=days * 86400)
-            stage = Stage(Path(folder), files, loop)
-            stack.enter_context(mock.patch.object(Executor, "apply", _noting(stage)))
-            stack.enter_context(mock.patch.object(machine, "KEPT", 1_000_000))
-            run(_scene(stage, scene), loop=loop)
+        with opened(files, days=days) as stage:
+            stage.play(scene(stage))
 
 
-async def _scene(stage: Stage, scene: Scene) -> None:
-    try:
-        await scene(stage)
-    finally:
-        await stage.close()
+@contextlib.contextmanager
+def opened(files: Mapping[str, str], *, days: float = 3.0) -> Iterator[Stage]:
+    """A stage with a loop of its own, to which `Stage.play` gives time."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory())
+        stack.enter_context(without_threads())
+        loop = InlineLoop(limit=days * 86400)
+        runner = stack.enter_context(asyncio.Runner(loop_factory=lambda: loop))
+        stage = Stage(Path(folder), files, loop, runner)
+        stack.enter_context(mock.patch.object(Executor, "apply", _noting(stage)))
+        stack.enter_context(mock.patch.object(machine, "KEPT", 1_000_000))
+        try:
+            yield stage
+        finally:
+            stage.play(stage.close())
 
 
 def _noting(stage: Stage) -> Callable[..., Awaitable[Sequence[Result]]]:
