@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import Node
 from reconciler.store.state import DATABASE
+
+Named = dict[tuple[str, str], set[str]]
+"""Step keys by commit and resource."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +49,21 @@ def begun(node: Node) -> Iterator[Begun]:
                 yield Begun(node.name, folder.name, event["section"], event["key"], event["action"])
 
 
-def named(state: Path) -> dict[tuple[str, str], set[str]]:
-    """The steps that the recorded plans name, by commit and resource."""
-    found: dict[tuple[str, str], set[str]] = defaultdict(set)
+def note(state: Path, plans: Named) -> None:
+    """Add the steps that the recorded plans name, by commit and resource: only the newest hundred are kept there."""
     for commit, document in rows(state, 'SELECT "commit", document FROM plans'):
         for change in json.loads(str(document))["changes"]:
             address = "/".join(change["key"])
-            found[str(commit), address] |= {key for op, key, _ in change["steps"] if op != "none"}
-    return found
+            plans.setdefault((str(commit), address), set()).update(
+                {key for op, key, _ in change["steps"] if op != "none"}
+            )
 
 
-def unplanned(state: Path, nodes: Iterable[Node]) -> list[Begun]:
-    """Steps that a node began though no plan of the commit that its deployment was for names them.
+def unplanned(state: Path, nodes: Iterable[Node], plans: Named) -> list[Begun]:
+    """Steps that a node began though none of `plans` of the commit that its deployment was for names them.
 
     Repairs of drift are left out: what they do is in no recorded plan, it follows from what the node showed.
     """
-    plans = named(state)
     commits = {
         (str(apply), f"{kind}/{name}"): "" if corrective else str(commit)
         for apply, kind, name, commit, corrective in rows(
@@ -76,6 +77,6 @@ def unplanned(state: Path, nodes: Iterable[Node]) -> list[Begun]:
             commit = commits.get((step.apply, step.section))
             if commit == "":
                 continue
-            if commit is None or step.key not in plans[commit, step.section]:
+            if commit is None or step.key not in plans.get((commit, step.section), ()):
                 found.append(step)
     return found

@@ -23,7 +23,7 @@ from tests.faults.warm import Child, Warm
 PAGE = '<?php echo ini_get("memory_limit"), " ", gethostname();'
 SETTINGS = """\
 fleets: [{{remotes: ["{bare}"], poll: 5s}}]
-git: {{timeout: 5s}}
+git: {{timeout: 3s}}
 limits: {{retry: {{first: 500ms, longest: 2s}}, applyWithin: {within}}}
 """
 Running = subprocess.Popen[bytes] | Child
@@ -49,6 +49,7 @@ class Stage(harness.Stage):
     warm: Warm | None = field(default=None, repr=False)
     limits: dict[str, str] = field(default_factory=dict)
     """What each site's page must say: its memory limit as it was committed last."""
+    planned_steps: evidence.Named = field(default_factory=dict, repr=False)
 
     @classmethod
     @contextmanager
@@ -352,7 +353,8 @@ class Stage(harness.Stage):
         assert self.at_newest(), self.told()
         for name in self.limits if pages is None else pages:
             self.shows(name)
-        found = evidence.unplanned(self.state, self.nodes.values())
+        evidence.note(self.state, self.planned_steps)
+        found = evidence.unplanned(self.state, self.nodes.values(), self.planned_steps)
         assert not found, f"{found}\n{self.told()}"
 
     def server_of(self, site: str) -> str:

@@ -35,7 +35,7 @@ def test_a_daemon_killed_at_random_moments_under_load_loses_nothing(stage: Stage
     number = 0
     for _ in range(KILLS):
         stage.serve_warm()
-        end = time.monotonic() + chance.uniform(0.3, 3.0)
+        end = time.monotonic() + chance.uniform(0.3, 2.0)
         while time.monotonic() < end:
             number += 1
             stage.push(f"Push number {number}", shop=f"{300 + number}M")
@@ -55,7 +55,7 @@ def test_an_apply_that_outlasts_the_daemon_goes_on_and_is_settled_by_the_next(st
         assert stage.unfinished() == 1, "its node works on it still"
         applies = stage.applies(commit)
         closed.open()
-        stage.serve()
+        stage.serve_warm()
         stage.reach()
     stage.stop()
     settled = stage.deployments_of(commit)[0]
@@ -104,12 +104,12 @@ def test_of_two_daemons_the_second_waits_and_takes_over_from_a_killed_one_at_onc
 
 def test_of_a_hundred_pushes_the_newest_is_reached_without_applying_each(stage: Stage) -> None:
     pushes = stage.prepare("shop", [f"{400 + number}M" for number in range(100)])
-    stage.serve()
+    stage.serve_warm()
     stage.reach()
     begun = time.monotonic()
     for commit in pushes:
         stage.move_to(commit)
-        time.sleep(max(0.0, begun + 0.12 * (pushes.index(commit) + 1) - time.monotonic()))
+        time.sleep(max(0.0, begun + 0.1 * (pushes.index(commit) + 1) - time.monotonic()))
     assert time.monotonic() - begun < 60, "that was no hundred pushes in a minute"
     stage.reach()
     stage.stop()

@@ -50,7 +50,7 @@ def full_disk(stage: Stage) -> Iterator[None]:
 def test_a_database_that_is_locked_for_a_while_costs_only_that_while(stage: Stage) -> None:
     """In the middle of an apply, whose end cannot be recorded, and while the next commit comes."""
     with gate(stage) as closed:
-        stage.serve()
+        stage.serve_warm()
         stage.push(shop="601M")
         closed.wait()
         with locked(stage):
@@ -64,7 +64,7 @@ def test_a_database_that_is_locked_for_a_while_costs_only_that_while(stage: Stag
 
 def test_a_full_disk_is_waited_out(stage: Stage) -> None:
     with gate(stage) as closed:
-        stage.serve()
+        stage.serve_warm()
         stage.push(shop="603M")
         closed.wait()
         mark = stage.mark()
@@ -82,7 +82,7 @@ def test_a_daemon_that_starts_on_a_full_disk_waits_for_room(stage: Stage) -> Non
     stage.push(shop="605M")
     mark = stage.mark()
     with full_disk(stage):
-        stage.serve()
+        stage.serve_warm()
         stage.until_logs("is full", mark, 20)
     stage.reach()
     stage.stop()
@@ -93,7 +93,7 @@ def test_a_daemon_that_starts_on_a_full_disk_waits_for_room(stage: Stage) -> Non
 
 
 def test_a_git_server_that_is_gone_for_a_while_is_asked_again(stage: Stage) -> None:
-    stage.serve()
+    stage.serve_warm()
     stage.reach()
     away = stage.bare.with_name("away.git")
     stage.bare.rename(away)
@@ -111,7 +111,7 @@ def test_a_git_server_that_is_gone_for_a_while_is_asked_again(stage: Stage) -> N
 def test_a_branch_that_is_rewound_waits_for_an_operator(stage: Stage) -> None:
     earlier, limit = stage.tip, stage.limits["shop"]
     stage.push(shop="607M")
-    stage.serve()
+    stage.serve_warm()
     stage.reach()
     stage.move_to(earlier)
     said = stage.until_says("Fleet", "main", "SourceReady", "False SourceRewritten")
@@ -128,7 +128,7 @@ def test_a_branch_that_is_rewound_waits_for_an_operator(stage: Stage) -> None:
 
 
 def test_a_branch_that_is_rewritten_waits_until_it_follows_again(stage: Stage) -> None:
-    stage.serve()
+    stage.serve_warm()
     stage.reach()
     good = stage.tip
     stage.fleet.git("reset", "-q", "--hard", "HEAD~1")
@@ -143,7 +143,7 @@ def test_a_branch_that_is_rewritten_waits_until_it_follows_again(stage: Stage) -
 
 
 def test_a_repository_with_a_damaged_object_is_not_followed_until_it_is_whole(stage: Stage) -> None:
-    stage.serve()
+    stage.serve_warm()
     stage.reach()
     before = stage.limits["shop"]
     stage.commit(shop="611M")
@@ -174,10 +174,10 @@ def test_a_git_server_that_is_slow_or_hangs_holds_up_nothing_else(stage: Stage) 
             f"git: {{sshKey: {{file: {node.lab.key.private}}}, knownHosts: {node.lab.key.known_hosts}, ",
         )
     )
-    stage.serve()
+    stage.serve_warm()
     stage.push(shop="612M")
     stage.land(to=remote)
-    with faults.latency(node, delay=0.06):
+    with faults.latency(node, delay=0.03):
         stage.reach()
     node.run("pkill -STOP -o -x sshd")
     try:

@@ -26,7 +26,7 @@ def node(stage: Stage) -> Node:
 
 def test_a_connection_that_is_cut_in_an_apply_is_taken_up_again(stage: Stage, node: Node) -> None:
     with gate(stage) as closed:
-        stage.serve()
+        stage.serve_warm()
         commit = stage.push(shop="501M")
         closed.wait()
         before = stage.sessions("web1")
@@ -41,7 +41,7 @@ def test_a_connection_that_is_cut_in_an_apply_is_taken_up_again(stage: Stage, no
 
 def test_a_node_that_refuses_connections_for_a_while_goes_on_with_its_apply(stage: Stage, node: Node) -> None:
     with gate(stage) as closed:
-        stage.serve()
+        stage.serve_warm()
         commit = stage.push(shop="502M")
         closed.wait()
         with faults.refused_port(node):
@@ -68,7 +68,7 @@ def test_a_node_that_falls_silent_in_an_apply_and_speaks_again_ends_it(
 ) -> None:
     fault, limit = SILENT[what]
     with gate(stage) as closed:
-        stage.serve()
+        stage.serve_warm()
         commit = stage.push(shop=limit)
         closed.wait()
         with fault(node):
@@ -84,7 +84,7 @@ def test_a_node_that_falls_silent_in_an_apply_and_speaks_again_ends_it(
 def test_a_node_that_does_not_answer_is_tried_again_until_it_does(stage: Stage, node: Node) -> None:
     """Nothing is recorded as begun before the node answers."""
     with faults.refused_port(node):
-        stage.serve()
+        stage.serve_warm()
         commit = stage.push(shop="506M")
         stage.until_says("Server", "web1", "Reachable", "False")
         assert stage.deployments_of(commit) == []
@@ -96,7 +96,7 @@ def test_a_node_that_does_not_answer_is_tried_again_until_it_does(stage: Stage, 
 
 def test_a_node_that_reboots_in_an_apply_is_converged_when_it_is_back(stage: Stage, node: Node) -> None:
     with gate(stage) as closed:
-        stage.serve()
+        stage.serve_warm()
         commit = stage.push(shop="507M")
         closed.wait()
         node.reboot()
@@ -107,7 +107,7 @@ def test_a_node_that_reboots_in_an_apply_is_converged_when_it_is_back(stage: Sta
 
 def test_a_power_cut_in_an_apply_loses_nothing(stage: Stage, node: Node) -> None:
     with gate(stage) as closed:
-        stage.serve()
+        stage.serve_warm()
         commit = stage.push(shop="508M")
         closed.wait()
         node.crash()

@@ -7,7 +7,7 @@ from bench.soak_simulated import Settings, soak
 
 def test_half_an_hour_of_faults_leaves_nothing_stuck() -> None:
     pace = {"push": 60.0, "fault": 75.0, "drift": 90.0, "operator": 120.0, "restart": 400.0, "source": 500.0}
-    report = soak(Settings(1800.0, seed=7, servers=4, sites=2, pace=pace))
+    report = soak(Settings(1800.0, seed=7, servers=3, sites=2, pace=pace))
     assert report.stuck == [], report.text()
     for what in ("push", "fault", "drift", "operator", "restart"):
         assert report.happened[what], report.text()
