@@ -289,7 +289,7 @@ def test_ctrl_c_parks_an_apply_and_the_next_one_settles_it(stage: Stage) -> None
         running = stage.start("apply", "--yes")
         in_the_middle(node)
         running.send_signal(signal.SIGINT)
-        done = stage.finish(running, timeout=30)
+        done = stage.finish(running, timeout=120)
         assert done.code == 130
         assert "the next apply finds out and goes on" in done.err
         stage.apply()
