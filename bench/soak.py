@@ -22,11 +22,17 @@ def main() -> int:
     parser.add_argument(
         "--traced", action="store_true", help="simulated: count Python's own memory too (slower)"
     )
+    parser.add_argument(
+        "--steady", action="store_true", help="simulated: one daemon all along, without restarts"
+    )
     arguments = parser.parse_args()
     if arguments.simulated:
         from bench.soak_simulated import Settings, soak  # noqa: PLC0415 - either needs what the other may lack
 
-        report = soak(Settings(arguments.simulated, arguments.seed, traced=arguments.traced))
+        settings = Settings(
+            arguments.simulated, arguments.seed, traced=arguments.traced, steady=arguments.steady
+        )
+        report = soak(settings)
     else:
         from bench.soak_real import soak as soak_real  # noqa: PLC0415 - it needs a lab
 

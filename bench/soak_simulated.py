@@ -28,8 +28,7 @@ from reconciler.store import Tx
 from reconciler.store.queries import conditions, deployments, requests, revisions, suspensions
 from reconciler.store.words import RequestVerb
 from reconciler.testing import builders
-from reconciler.testing.simulated import SimulatedLoop, run
-from tests.loop.machine.inline import InlineExecutor, without_threads
+from tests.loop.machine.inline import InlineLoop, without_threads
 from tests.loop.machine.stage import Program, Stage
 from tests.loop.world import rollout
 
@@ -49,6 +48,8 @@ class Settings:
     servers: int = 6
     sites: int = 3
     traced: bool = False
+    steady: bool = False
+    """One daemon all along: what grows is its own."""
     pace: Mapping[str, float] = field(
         default_factory=lambda: {
             "push": 180.0, "fault": 300.0, "drift": 240.0, "operator": 600.0, "restart": 2100.0, "source": 2400.0,
@@ -76,16 +77,17 @@ def soak(settings: Settings) -> Report:
     what = f"simulated soak, {hours:.1f} h, {settings.servers} servers x {settings.sites} sites, seed {settings.seed}"
     report = Report(what, min(3600.0, settings.seconds / 3), min(1800.0, settings.seconds / 6))
     began = time.monotonic()
-    with TemporaryDirectory() as folder, without_threads():
-        loop = SimulatedLoop(limit=settings.seconds + 86400)
-        loop.set_default_executor(InlineExecutor(1))
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory())
+        stack.enter_context(without_threads())
+        loop = InlineLoop(limit=settings.seconds + 86400)
+        runner = stack.enter_context(asyncio.Runner(loop_factory=lambda: loop))
         if settings.traced:
             tracemalloc.start()
-        stage = Stage(Path(folder), files(settings), loop)
-        with told_defects(report.stuck):
-            run(Soak(stage, settings, report).whole(), loop=loop)
-        if settings.traced:
-            tracemalloc.stop()
+            stack.callback(tracemalloc.stop)
+        stage = Stage(Path(folder), files(settings), loop, runner)
+        stack.enter_context(told_defects(report.stuck))
+        stage.play(Soak(stage, settings, report).whole())
     report.wall = time.monotonic() - began
     return report
 
@@ -115,9 +117,7 @@ class Soak:
             await self._hours()
             await self._calm()
         finally:
-            if self._program is not None:
-                await self._program.kill()
-            self._stage.store.close()
+            await self._stage.close()
 
     async def _hours(self) -> None:
         """Everything at once, for as long as it is to last."""
@@ -125,6 +125,8 @@ class Soak:
             "push": self._push, "fault": self._fault, "drift": self._drift,
             "operator": self._operator, "restart": self._restart, "source": self._source,
         }  # fmt: skip
+        if self._settings.steady:
+            del deeds["restart"]
         tasks = [asyncio.create_task(self._again(name, deed)) for name, deed in deeds.items()]
         began = self._stage.loop.time()
         while (at := self._stage.loop.time() - began) < self._settings.seconds:
