@@ -53,7 +53,7 @@ def test_drift_that_a_manifest_leaves_alone_is_one_line_and_no_drift(place: Plac
         f"Site/shop on web1: {CONF} differs\n"
         "    owner: applied root, now nobody\n"
         f"Site/shop on web1: {CONF} differs (mode), ignored until 2999-12-31: Theirs\n"
-        "\n1 difference; 1 node asked, 1 ignored. To put back what was applied: reconciler apply\n"
+        "\n1 difference; 1 node asked, 1 ignored. To put back what was applied: reconciler apply, or (while the daemon runs) reconciler reconcile --all --heal\n"
     )
     assert place.condition("Site/shop", "Drifted") == "True"
     seen = place.drift()
