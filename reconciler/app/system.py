@@ -145,11 +145,13 @@ def signals(loop: asyncio.AbstractEventLoop, reactions: Reactions) -> Iterator[N
             reactions.stop(name)
 
     taken = {signal.SIGTERM: signal.SIGTERM.name, signal.SIGINT: signal.SIGINT.name}
+    before = {number: signal.getsignal(number) for number in (*taken, signal.SIGHUP)}
     for number, name in taken.items():
         loop.add_signal_handler(number, end, name)
     loop.add_signal_handler(signal.SIGHUP, reactions.reload)
     try:
         yield
     finally:
-        for number in (*taken, signal.SIGHUP):
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)  # whatever it was: nohup has SIGHUP ignored, for example
