@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+
 from reconciler.errors import LeaseLost
 from reconciler.loop.lease import NAME, DaemonLease, Timing
 from reconciler.store import Tx
