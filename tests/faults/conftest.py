@@ -1,4 +1,4 @@
-"""One node with one site, shared by the tests of a module: each test leaves it at the newest commit."""
+"""One node with one site, shared by the tests of this folder: each leaves it at the newest commit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lab import Lab
 from lab.host import run
 from tests.e2e.harness import boot
 
+from . import evidence
 from .stage import Stage
 
 
@@ -34,12 +35,13 @@ def settled(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stag
             stage.reach(120)
         stage.upload("shop")
         stage.check()
+        assert evidence.unplanned(stage.state, nodes.values(), {}), "else the checks would see nothing"
         yield stage
 
 
 @pytest.fixture
 def stage(settled: Stage) -> Iterator[Stage]:
-    """The module's stage; no daemon runs. Afterwards everything is as the newest commit says and nothing is left."""
+    """The stage; no daemon runs. Afterwards everything is as the newest commit says and nothing is left."""
     settled.end()
     yield settled
     settled.end()
