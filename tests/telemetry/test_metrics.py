@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler import errors
+from reconciler.converge.session import WrongPlatform
 from reconciler.loop.ports import Meter
 from reconciler.nodes.observing import Observer
 from reconciler.telemetry import labels
@@ -185,5 +186,5 @@ def test_a_failure_is_known_by_its_word_and_by_its_fault(reason: str, word: str)
 
 
 def test_every_fault_of_a_node_has_a_word() -> None:
-    for fault in errors.NodeFault.__subclasses__():
+    for fault in {*errors.NodeFault.__subclasses__(), WrongPlatform}:
         assert labels.failure(fault.__name__) != "other", fault.__name__

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -316,4 +317,13 @@ TestDaemonHistory.settings = settings(
     database=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate) + ((Phase.shrink,) if _RANDOM else ()),
 )
-logging.getLogger("reconciler").setLevel(logging.CRITICAL)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Thousands of faults are played: nobody reads their records. Other tests do."""
+    logger = logging.getLogger("reconciler")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(before)
