@@ -132,6 +132,32 @@ def test_what_a_daemon_that_stood_still_was_about_to_begin_is_refused_by_the_nod
     play(FILES, scene)
 
 
+def test_what_was_given_up_is_not_begun_late_although_nothing_newer_was_applied() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.lease = LEASE
+        first = stage.start("here:1:a")
+        await stage.comes_right(stage.push())
+        stage.change("Site", "site1-1", php={"maxChildren": 9})
+        stands = first.points.on("after Executor._converge", first.process.freeze)
+        commit = stage.push()
+        async with asyncio.timeout(60):
+            await stands.wait()
+        await stage.suspend("Site", "site1-1", "by hand")
+        second = stage.start("here:2:b")
+        await _until_works(stage, second, 60)
+        await asyncio.sleep(120)
+        assert not await stage.store.aread(deployments.unfinished), "it is given up"
+        before = stage.done()
+        first.process.thaw()
+        await asyncio.sleep(30)
+        assert isinstance(await first.gone(), LeaseLost)
+        assert stage.done() == before, "somebody suspended it meanwhile"
+        await stage.resume("Site", "site1-1")
+        await stage.comes_right(commit)
+
+    play(FILES, scene)
+
+
 def test_a_lease_that_ends_far_in_the_future_is_taken_when_nobody_prolongs_it() -> None:
     async def scene(stage: Stage) -> None:
         stage.lease = LEASE
