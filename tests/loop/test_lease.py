@@ -9,6 +9,7 @@ from reconciler.loop.lease import NAME, DaemonLease, Timing
 from reconciler.store import Tx
 from reconciler.store.queries import deployments, leases
 from reconciler.testing import builders
+from reconciler.testing.node import FakeNode
 from tests.loop.machine.stage import Program, Stage, play
 
 FILES = builders.fleet_files(2, 1)
@@ -132,13 +133,28 @@ def test_what_a_daemon_that_stood_still_was_about_to_begin_is_refused_by_the_nod
     play(FILES, scene)
 
 
+def _freezes_before_its_apply(program: Program, node: FakeNode) -> asyncio.Event:
+    """Have a daemon stand still with the next body that it sends: the request to apply would follow at once."""
+    stands = asyncio.Event()
+    take = node.take_blob
+
+    def taken(data: bytes) -> str:
+        node.take_blob = take  # type: ignore[method-assign]
+        program.process.freeze()
+        stands.set()
+        return take(data)
+
+    node.take_blob = taken  # type: ignore[method-assign]
+    return stands
+
+
 def test_what_was_given_up_is_not_begun_late_although_nothing_newer_was_applied() -> None:
     async def scene(stage: Stage) -> None:
         stage.lease = LEASE
         first = stage.start("here:1:a")
         await stage.comes_right(stage.push())
         stage.change("Site", "site1-1", php={"maxChildren": 9})
-        stands = first.points.on("after Executor._converge", first.process.freeze)
+        stands = _freezes_before_its_apply(first, stage.node("web1"))
         commit = stage.push()
         async with asyncio.timeout(60):
             await stands.wait()

@@ -163,7 +163,8 @@ def test_a_database_locked_by_another_program_is_waited_for(tmp_path: Path, seco
     """Longer than the lease holds, and many times as long as a write waits."""
 
     async def scene() -> None:
-        world = LoopWorld(tmp_path, FILES, SimulatedClock(SimulatedLoop()))
+        loop = SimulatedLoop()
+        world = LoopWorld(tmp_path, FILES, SimulatedClock(loop))
         box = world.store._box
         store = Store.open(world.store.path, box, busy_ms=200)
         try:
@@ -183,6 +184,7 @@ def test_a_database_locked_by_another_program_is_waited_for(tmp_path: Path, seco
         finally:
             store.close()
             world.store.close()
+            loop.close()
 
     asyncio.run(scene())
 
