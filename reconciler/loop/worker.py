@@ -11,7 +11,7 @@ from reconciler.converge import settle
 from reconciler.converge.executor import Part
 from reconciler.desired.fleet import Key, Loaded
 from reconciler.desired.kinds import Kind
-from reconciler.errors import LeaseLost, ReconcilerError, StalePlan
+from reconciler.errors import Conflict, LeaseLost, ReconcilerError, StalePlan, StoreFault
 from reconciler.kit.clock import stamp
 from reconciler.loop import drift, memory, rollouts, scope
 from reconciler.loop.aftercare import Aftercare
@@ -48,6 +48,8 @@ class Worker:
         self._runs = Runs(means)
         self._aftercare = Aftercare(means)
         self._locks: dict[str, asyncio.Lock] = {}
+        self._said: dict[str, str] = {}
+        """Servers whose last look a fault ended, with the reason in their conditions."""
         self._unrecorded: set[str] = set()
         """Fleets whose keys and people could not be recorded, and whose conditions say so."""
 
@@ -67,8 +69,17 @@ class Worker:
                 changed = await self._records(fleet, fleet.target, frozenset(item.reasons))
             else:
                 changed = await self._server(fleet, fleet.target, server, frozenset(item.reasons))
+                await self._unsay(fleet, server)
         except LeaseLost:
             raise
+        except Conflict as fault:
+            await self._say(fleet, server, fault)
+            await self._means.put_off(fleet, server, fault.message, stalled=True)
+        except StoreFault as fault:  # no fault of this server, and soon over: nothing of the look is lost
+            log.warning("the database refused", fault=fault.message)
+            for reason in item.reasons:
+                fleet.add(server, reason, self._means.settings.limits.retry_first)
+            changed = False
         except StalePlan:
             for reason in item.reasons:  # each still counts: somebody may have asked for a repair
                 fleet.add(server, reason, 0.05)
@@ -87,6 +98,8 @@ class Worker:
 
         if server == RECORDS:
             self._unrecorded.add(fleet.name)
+        else:
+            self._said[server] = reason
 
         def unit(tx: Tx) -> None:
             if server == RECORDS:
@@ -97,6 +110,14 @@ class Worker:
                 conditions.waits(tx, Key(Kind.SERVER, server), commit, reason, message)
 
         await self._store.awrite(unit)
+
+    async def _unsay(self, fleet: FleetLoop, server: str) -> None:
+        """A look came to its end: what ended the one before is over."""
+        reason = self._said.pop(server, "")
+        if reason:
+            commit = fleet.target.commit if fleet.target else ""
+            key = Key(Kind.SERVER, server)
+            await self._store.awrite(lambda tx: conditions.freed_of(tx, key, reason, commit))
 
     # -- what is on no node
 

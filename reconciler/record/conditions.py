@@ -87,6 +87,14 @@ def freed_all(tx: Tx, keys: Iterable[Key], revision: str) -> bool:
     return found
 
 
+def freed_of(tx: Tx, key: Key, reason: str, revision: str) -> None:
+    """What held the resource back for this reason is over; whatever else does stays."""
+    for word in ("Stalled", "Reconciling"):
+        known = conditions.get(tx, key.kind.value, key.name, word)
+        if known is not None and known.reason == reason:
+            _put(tx, key, word, "False", "Succeeded", "", revision)
+
+
 WAITS = ("WindowClosed", "RolloutWaiting", "NodeUnreachable", "BackingOff")
 """Reasons of Reconciling for work that begins by itself, later than at once."""
 

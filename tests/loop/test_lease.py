@@ -150,7 +150,7 @@ def _freezes_before_its_apply(program: Program, node: FakeNode) -> asyncio.Event
 
 def test_what_was_given_up_is_not_begun_late_although_nothing_newer_was_applied() -> None:
     async def scene(stage: Stage) -> None:
-        stage.lease = LEASE
+        stage.lease = Timing(holds=30.0, beats=300.0)  # it does not look for its lease before it goes on
         first = stage.start("here:1:a")
         await stage.comes_right(stage.push())
         stage.change("Site", "site1-1", php={"maxChildren": 9})
@@ -159,6 +159,7 @@ def test_what_was_given_up_is_not_begun_late_although_nothing_newer_was_applied(
         async with asyncio.timeout(60):
             await stands.wait()
         await stage.suspend("Site", "site1-1", "by hand")
+        stage.lease = LEASE
         second = stage.start("here:2:b")
         await _until_works(stage, second, 60)
         await asyncio.sleep(120)

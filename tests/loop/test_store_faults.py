@@ -102,14 +102,20 @@ class _Full:
 
         self._program.store.watch(point)
 
+    def once(self) -> None:
+        """Refuse the write that is about to be made."""
+        self._write()
+        raise AssertionError("there was room")
+
     def _write(self) -> None:
         """A write that finds no room."""
         store = self._program.store
         raw = _raw(store)
         raw.execute("PRAGMA max_page_count = 1")
         try:
+            # more than any free pages inside the file can hold
             with store._connection.begin():
-                store._connection.exec_driver_sql("CREATE TABLE no_room (body BLOB)")
+                store._connection.exec_driver_sql("CREATE TABLE no_room AS SELECT zeroblob(50000000) AS body")
         finally:
             raw.execute("PRAGMA max_page_count = 1073741823")
 
@@ -130,6 +136,63 @@ def test_nothing_is_lost_when_the_disk_fills_up_page_by_page() -> None:
         assert not program.task.done()
         _make_room(program)
         await stage.comes_right(stage.source.commits[-1][0])
+
+    play(FILES, scene)
+
+
+@pytest.mark.parametrize("point", ["Journal.flush", "Executor._settle", "Runs.apply"])
+def test_one_write_that_is_refused_costs_no_failed_deployment(point: str) -> None:
+    async def scene(stage: Stage) -> None:
+        program = stage.start()
+        await stage.comes_right(stage.push())
+        refused = program.points.on(f"before {point}", _Full(program).once)
+        stage.change("Site", "site1-1", php={"maxChildren": 9})
+        await stage.comes_right(stage.push())
+        assert refused.is_set()
+        ends = {one.status for one in await stage.deployments()}
+        assert ends == {"success"}, "what the node did is what is recorded"
+
+    play(FILES, scene)
+
+
+def test_a_write_that_is_refused_before_the_node_is_asked_costs_one_attempt() -> None:
+    async def scene(stage: Stage) -> None:
+        program = stage.start()
+        await stage.comes_right(stage.push())
+        began = stage.node("web1").applied
+        refused = program.points.on("before Executor._converge", _Full(program).once)
+        stage.change("Site", "site1-1", php={"maxChildren": 9})
+        await stage.comes_right(stage.push())
+        assert refused.is_set()
+        failed = [one.reason for one in await stage.deployments() if one.status == "failed"]
+        assert failed == ["the run ended before its node was asked; nothing was changed"]
+        assert stage.node("web1").applied == began + 1
+
+    play(FILES, scene)
+
+
+def test_a_write_that_is_refused_while_a_daemon_settles_costs_no_failed_deployment() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.node("web1").step_seconds = 1.0
+        first = stage.start()
+        commit = stage.push()
+        await asyncio.sleep(10)
+        await first.kill()
+        second = stage.start()
+        refused = second.points.on("before Journal.flush", _Full(second).once)
+        await stage.comes_right(commit)
+        assert refused.is_set()
+        assert {one.status for one in await stage.deployments()} == {"success"}
+
+    play(FILES, scene)
+
+
+def test_a_refused_record_of_a_key_is_made_again_and_leaves_nothing_unfinished() -> None:
+    async def scene(stage: Stage) -> None:
+        program = stage.start()
+        refused = program.points.on("before Executor._settle", _Full(program).once)
+        await stage.comes_right(stage.push())
+        assert refused.is_set()
 
     play(FILES, scene)
 
