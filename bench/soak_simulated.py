@@ -270,6 +270,8 @@ class Soak:
             used = {str(thing.get("sha256")) for thing in node.things.values()}
             node.written = {digest: body for digest, body in node.written.items() if digest in used}
             del node.fences[:-10]
+            for name in [name for name, journal in node.journals.items() if not journal.running][:-5]:
+                del node.journals[name]
         gc.collect()
         folder = self._stage.folder / "state.sqlite"
         figures: dict[str, float] = {

@@ -159,7 +159,9 @@ class Stage(harness.Stage):
             check=True,
         )
         made = self.fleet.git("rev-list", "--reverse", f"{parent}..ready").split()
-        self.fleet.git("--git-dir", str(self.bare), "fetch", "-q", str(self.fleet.folder), "ready:refs/ready")
+        self.fleet.git(
+            "--git-dir", str(self.bare), "fetch", "-q", str(self.fleet.folder), "+ready:refs/ready"
+        )
         self.fleet.git("reset", "-q", "--hard", "ready")
         self.fleet.git("branch", "-q", "-D", "ready")
         self.limits[site] = limits[-1]
@@ -172,7 +174,8 @@ class Stage(harness.Stage):
     @property
     def tip(self) -> str:
         """The newest commit of the branch, as the git server has it."""
-        return self.fleet.git("--git-dir", str(self.bare), "rev-parse", "main")
+        # read, because waiting asks for it many times a second; nothing packs the references here
+        return (self.bare / "refs/heads/main").read_text().strip()
 
     # -- commands
 
@@ -232,7 +235,10 @@ class Stage(harness.Stage):
 
     def stop(self, within: float = 10.0) -> float:
         """SIGTERM; it ends in order within that many seconds. How long it took."""
-        daemon, begun = self.running(), time.monotonic()
+        daemon = self.running()
+        if daemon.poll() is None:  # until it listens to signals, one would end the interpreter
+            self.until_logs(f"pid={daemon.pid}")
+        begun = time.monotonic()
         daemon.terminate()
         try:
             code = daemon.wait(within)
