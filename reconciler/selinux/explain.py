@@ -12,8 +12,9 @@ from reconciler.selinux.audit import Context, Denial, site_of
 Cause = Literal["isolation", "missing rule", "wrong label", "granted", "unreadable"]
 
 _NGINX = "laravel_nginx_t"
-_OURS = frozenset({labels.PHP, _NGINX, "laravel_app_t", "laravel_ssh_key_t"})
+_OURS = frozenset({*labels.SITE_DOMAINS, _NGINX, "laravel_app_t", "laravel_ssh_key_t"})
 _ADMINISTRATORS = frozenset({"laravel_app_t", "laravel_ssh_key_t"})
+_WHO = {labels.PHP: "PHP", labels.JOB: "a job"}
 _FILES = frozenset({"file", "dir", "lnk_file", "sock_file", "fifo_file"})
 # what files have that nobody gave a label to
 _UNLABELLED = frozenset(
@@ -30,6 +31,7 @@ _UNLABELLED = frozenset(
 _WRITING = frozenset(
     {"add_name", "append", "create", "link", "remove_name", "rename", "rmdir", "setattr", "unlink", "write"}
 )
+_RUNNING = frozenset({"execute", "execute_no_trans"})
 _BOOLEANS = {
     "useradd_exec_t": "panel_can_manage_users",
     "useradd_t": "panel_can_manage_users",
@@ -101,30 +103,40 @@ def _relabel(denial: Denial) -> str:
 
 
 def _other_level(source: Context, target: Context, sites: Mapping[int, str]) -> Explanation | None:
-    """Only PHP is held to its categories, so for others a level is never the reason."""
-    if source.type != labels.PHP or mcs.dominates(source.level, target.level):
+    """Only what runs as a site is held to its categories, so for others a level is never the reason."""
+    if source.type not in labels.SITE_DOMAINS or mcs.dominates(source.level, target.level):
         return None
     mine, theirs = site_of(source, sites), site_of(target, sites)
     whose = f"site {theirs}" if theirs else f"level {target.level or '(none)'}"
     return Explanation(
-        "isolation", f"PHP of {f'site {mine}' if mine else source.level} may not reach what is of {whose}"
+        "isolation",
+        f"{_WHO[source.type]} of {f'site {mine}' if mine else source.level} may not reach what is of {whose}",
     )
 
 
 def _on_purpose(denial: Denial, source: Context, target: Context) -> Explanation | None:
-    """What the module leaves out so that sites, their secrets and the node are safe from PHP and the web server."""
+    """What the module leaves out so that sites, their secrets and the node are safe from PHP, jobs and the web server."""
     asked = frozenset(denial.permissions)
     match source.type, target.type, denial.tclass:
-        case labels.PHP, labels.PHP, "unix_stream_socket":
-            said = "PHP may not talk to a php-fpm, its own or another's: that would be a way around the web server"
-        case labels.PHP, labels.RUNTIME, "sock_file" if "write" in asked:
-            said = "PHP may not talk to a php-fpm, its own or another's: that would be a way around the web server"
+        case ((labels.PHP | labels.JOB), (labels.PHP | labels.JOB), "unix_stream_socket"):
+            said = f"{_WHO[source.type]} may not talk to a php-fpm, its own or another's: that would be a way around the web server"
+        case ((labels.PHP | labels.JOB), labels.RUNTIME, "sock_file") if "write" in asked:
+            said = f"{_WHO[source.type]} may not talk to a php-fpm, its own or another's: that would be a way around the web server"
         case labels.PHP, (labels.SITE_CONTENT | labels.ENV), _ if asked & _WRITING:
             said = "PHP may not change its own code and settings; writable folders have the type laravel_app_rw_t"
-        case labels.PHP, _, "file" if asked & {"execute", "execute_no_trans"}:
+        case labels.JOB, labels.ENV, _ if asked & _WRITING:
+            said = "a job may not change .env, which the manifest of the site declares"
+        case labels.PHP, _, "file" if asked & _RUNNING:
             said = "PHP may not run programs"
-        case labels.PHP, _, "tcp_socket" if "name_connect" in asked:
-            said = f"PHP may connect to its databases only, not to ports of type {target.type}"
+        case labels.JOB, (labels.WRITABLE | "laravel_php_fpm_tmp_t"), "file" if asked & _RUNNING:
+            said = "a job may not run programs from folders that PHP can write"
+        case labels.JOB, ("su_exec_t" | "sudo_exec_t" | "crontab_exec_t" | "sendmail_exec_t"), "file":
+            said = "a job may not become another user, make jobs outside of the manifest or hand mail to sendmail"
+        case ((labels.PHP | labels.JOB), _, "tcp_socket") if "name_connect" in asked:
+            said = (
+                f"{_WHO[source.type]} may connect to databases, web servers and mail servers only, "
+                f"not to ports of type {target.type}"
+            )
         case "laravel_nginx_t", labels.ENV, _:
             said = "the web server may not read .env files"
         case "laravel_nginx_t", (labels.SITE_CONTENT | labels.WRITABLE), _ if asked & _WRITING:

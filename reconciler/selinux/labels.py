@@ -19,6 +19,11 @@ WRITABLE = "laravel_app_rw_t"
 ENV = "laravel_env_t"
 RUNTIME = "laravel_php_fpm_run_t"
 PHP = "laravel_php_fpm_t"
+JOB = "laravel_job_t"
+SITE_DOMAINS = frozenset({PHP, JOB})
+"""The domains that categories bind: a site's PHP, and what its owner has run."""
+JOB = "laravel_job_t"
+NGINX = "laravel_nginx_t"
 
 _WRITABLE = ("storage", "tmp", "sessions", "logs")
 _WRITABLE_OF_APP: dict[AppType, tuple[str, ...]] = {
@@ -59,9 +64,14 @@ def of_site(site: str, user: str, app_type: AppType, level: str, *, run: str = "
     )
 
 
-def process(level: str) -> str:
-    """The context of a site's PHP, for `SELinuxContext=` of its unit."""
-    return f"system_u:system_r:{PHP}:{level}"
+def process(level: str, domain: str = PHP) -> str:
+    """The context of a site's programs, for `SELinuxContext=` of their units."""
+    return f"system_u:system_r:{domain}:{level}"
+
+
+def job(level: str) -> str:
+    """The context of a site's cron jobs, queue workers and builds, for `SELinuxContext=` of their units."""
+    return f"system_u:system_r:{JOB}:{level}"
 
 
 def wanted(path: str, labels: Iterable[Label]) -> Label | None:

@@ -1,4 +1,4 @@
-"""Which pair of SELinux categories a site has: numbers for pairs, and the next free one of a server.
+"""Which pair of SELinux categories a site has: numbers for pairs, and the pair of each site of a server.
 
 A policy has categories c0 to c1023. A process may reach what has a subset of its own categories, so sites are kept apart
 by two categories each: no pair is a subset of another, while a single category is one of every pair that it is in, and no
@@ -14,8 +14,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Set
-from dataclasses import dataclass
-from itertools import chain
 
 from reconciler.errors import UsageFault
 
@@ -29,33 +27,32 @@ RESERVED_CATEGORIES = 100
 FIRST = RESERVED_CATEGORIES * (RESERVED_CATEGORIES - 1) // 2
 """The first number that a site may get: `s0:c0,c100`. The pairs before it lie within the first 100 categories."""
 
+_USER = re.compile(r"web([1-9][0-9]{0,8})\Z")
 _ITEM = re.compile(r"c([0-9]{1,4})(?:\.c([0-9]{1,4}))?\Z")
 
 
-@dataclass(frozen=True)
-class Allocation:
-    """`number` is the pair that was given; `next_number` is to be stored and passed to the next `allocate`."""
+def of_site(ordinal: int) -> int:
+    """The number of a server's n-th site, from 1: the first pair behind the reserved block, then one after the other.
 
-    number: int
-    next_number: int
-
-
-def allocate(next_number: int, taken: Set[int]) -> Allocation:
-    """The first number from `next_number` on that is not taken on this server.
-
-    `taken` are the pairs of its sites and of files that may still be there (archives, homes of removed sites). As
-    `next_number` only grows, a pair comes back only after all others were given; then the numbers begin again behind the
-    reserved block, past those that are taken. A `next_number` outside of 4950 to 523 775 counts as the first.
-    Raises UsageFault when every pair is taken.
+    Sites are counted over the whole life of a server and a count is never given twice, as the system user `web<n>` is not
+    (`reconciler/plan/allocate.py`). So a pair never comes back, whatever is left of the site that had it: homes, archives,
+    processes. Raises UsageFault past the last pair, after 518 826 sites.
     """
-    start = next_number if FIRST <= next_number < PAIRS else FIRST
-    for candidate in chain(range(start, PAIRS), range(FIRST, start)):
-        if candidate not in taken:
-            return Allocation(candidate, candidate + 1)
-    raise UsageFault(
-        "every pair of SELinux categories of this server is taken",
-        hint="remove sites, and the archives of removed ones, or move sites to another server",
-    )
+    if ordinal < 1:
+        raise ValueError(f"sites are counted from 1, not {ordinal}")
+    number = FIRST + ordinal - 1
+    if number >= PAIRS:
+        raise UsageFault(
+            "every pair of SELinux categories of this server was given to a site once",
+            hint="move the site to another server",
+        )
+    return number
+
+
+def of_user(name: str) -> int | None:
+    """The number that belongs to the system user `web<n>`; None for a user of another form. Raises UsageFault as `of_site`."""
+    match = _USER.match(name)
+    return of_site(int(match[1])) if match else None
 
 
 def pair(number: int) -> tuple[int, int]:

@@ -54,8 +54,11 @@ php/one  laravel_php_fpm_run_t/one  sock_file  write                    type
 php/one  shell_exec_t/none      file  execute                           type
 php/one  bin_t/none             file  execute                           type
 php/one  ssh_port_t/none        tcp_socket  name_connect                type
-php/one  http_port_t/none       tcp_socket  name_connect                type
-php/one  smtp_port_t/none       tcp_socket  name_connect                type
+php/one  http_port_t/none       tcp_socket  name_connect                yes
+php/one  smtp_port_t/none       tcp_socket  name_connect                yes
+php/one  dns_port_t/none        tcp_socket  name_connect                yes
+php/one  unreserved_port_t/none tcp_socket  name_connect name_bind      type
+php/one  redis_port_t/none      tcp_socket  name_connect                yes
 php/one  mysqld_port_t/none     tcp_socket  name_connect                yes
 php/one  postgresql_port_t/none tcp_socket  name_connect                yes
 php/one  mysqld_t/none          unix_stream_socket  connectto           yes
@@ -68,6 +71,66 @@ php/one  laravel_etc_t/none     file  write                             type
 php/one  laravel_unit_t/none    file  read                              type
 php/one  laravel_ssh_key_exec_t/none     file  execute                  type
 php/one  nginx/none             process  signal                         type
+php/one  auditd_log_t/none      file  read                              type
+php/one  semanage_store_t/none  file  read                              type
+# jobs of a site: programs, and its own code too
+job/one  shell_exec_t/none      file  entrypoint execute execute_no_trans  yes
+job/one  bin_t/none             file  entrypoint execute execute_no_trans  yes
+job/one  site_content_t/one     dir   search read add_name remove_name create  yes
+job/one  site_content_t/one     file  read create write append unlink   yes
+job/one  site_content_t/one     file  execute execute_no_trans          yes
+job/one  laravel_env_t/one      file  read                              yes
+job/one  laravel_env_t/one      file  write unlink                      type
+job/one  laravel_app_rw_t/one   file  create read write append unlink   yes
+# a program that PHP could have written is not run
+job/one  laravel_app_rw_t/one   file  execute                           type
+job/one  laravel_php_fpm_tmp_t/one  file  create read write unlink      yes
+job/one  laravel_php_fpm_tmp_t/one  file  execute                       type
+job/one  site_content_t/two     dir   search read add_name              site
+job/one  site_content_t/two     file  read write execute unlink         site
+job/one  laravel_env_t/two      file  read                              site
+job/one  laravel_app_rw_t/two   file  read write append unlink          site
+job/one  laravel_app_rw_t/two   dir   search add_name                   site
+job/one  laravel_php_fpm_tmp_t/two  file  read                          site
+job/one  job/one                process  signal sigkill                 yes
+job/one  job/two                process  signal sigkill sigstop         site
+job/one  job/one                fifo_file  read write                   yes
+job/one  job/two                unix_stream_socket  connectto           type
+job/one  php/one                unix_stream_socket  connectto           type
+job/one  php/two                process  signal                         type
+php/one  job/one                process  transition signal              type
+job/one  laravel_php_fpm_run_t/one  sock_file  write                    type
+job/half site_content_t/one     file  read                              site
+job/none site_content_t/one     file  read                              site
+job/one  site_content_t/none    file  read                              yes
+# the network as for PHP
+job/one  mysqld_port_t/none     tcp_socket  name_connect                yes
+job/one  mysqld_var_run_t/none  sock_file  write                        yes
+job/one  postgresql_t/none      unix_stream_socket  connectto           yes
+job/one  http_port_t/none       tcp_socket  name_connect                yes
+job/one  smtp_port_t/none       tcp_socket  name_connect                yes
+job/one  ssh_port_t/none        tcp_socket  name_connect                type
+job/one  unreserved_port_t/none tcp_socket  name_connect name_bind      type
+# nothing that makes more of it than the site's user at the site's level
+job/one  su_exec_t/none         file  execute                           type
+job/one  crontab_exec_t/none    file  execute                           type
+job/one  ssh_exec_t/none        file  execute                           type
+job/one  httpd_exec_t/none      file  execute                           type
+job/one  useradd_exec_t/none    file  execute                           type
+job/one  semanage_exec_t/none   file  execute                           type
+job/one  laravel_ssh_key_exec_t/none  file  execute                     type
+job/one  user_cron_spool_t/none file  read write create                 type
+job/one  system_dbusd_t/none    unix_stream_socket  connectto           type
+job/one  init/none              unix_stream_socket  connectto           type
+job/one  laravel_unit_t/none    file  read write                        type
+job/one  laravel_unit_t/none    service  start                          type
+job/one  laravel_etc_t/none     file  read write                        type
+job/one  laravel_ssh_key_var_lib_t/none  file  read                     type
+job/one  laravel_ssh_key_var_run_t/none  file  read                     type
+job/one  laravel_app_var_lib_t/none      file  read                     type
+job/one  user_home_t/none       file  read                              type
+job/one  auditd_log_t/none      file  read                              type
+nginx/none  job/one             unix_stream_socket  connectto           type
 # the web server: files of every site, no .env, no writing, no shell, no other network
 nginx/none  site_content_t/two    file  read                            yes
 nginx/none  laravel_app_rw_t/one  file  read                            yes
@@ -84,6 +147,8 @@ nginx/none  laravel_ssh_key_var_run_t/none  file  read                  type
 # systemd starts everything, at the site's level
 init/none  php/one              process   transition                    yes
 init/none  php/one              process2  nnp_transition                yes
+init/none  job/one              process   transition                    yes
+init/none  job/one              process2  nnp_transition                yes
 init/none  nginx/none           process   transition                    yes
 init/none  app/none             process   transition                    yes
 init/none  agent/none           process   transition                    yes
@@ -105,6 +170,26 @@ agent/none  bin_t/none          file  write create                      type
 agent/none  shell_exec_t/none   file  relabelto                         type
 agent/none  laravel_app_var_lib_t/none  file  read                      type
 agent/none  setfiles_t/none     process  transition                     yes
+agent/none  job/one             process  sigkill                        yes
+# SELinux on the node: modules, booleans and contexts by their programs only
+agent/none  semanage_exec_t/none  file   execute                        yes
+agent/none  semanage_exec_t/none  file   execute_no_trans               type
+agent/none  semanage_t/none     process  transition                     yes
+agent/none  setfiles_exec_t/none  file   execute                        yes
+agent/none  semanage_store_t/none file   read                           yes
+agent/none  semanage_store_t/none file   write create                   type
+agent/none  file_context_t/none   file   read                           yes
+agent/none  file_context_t/none   file   write create                   type
+agent/none  selinux_config_t/none file   read                           yes
+agent/none  selinux_config_t/none file   write                          type
+agent/none  security_t/none     file     read                           yes
+agent/none  security_t/none     security setenforce setbool load_policy  type
+agent/none  auditd_log_t/none   file     read open                      yes
+agent/none  auditd_log_t/none   file     write append unlink            type
+semanage_t/none  laravel_ssh_key_var_lib_t/none  file  read             yes
+semanage_t/none  agent/none     fifo_file  write                        yes
+semanage_t/none  agent/none     process  sigchld                        yes
+agent/none  init_var_run_t/none service  start stop                     yes
 agent/none  httpd_exec_t/none   file  execute_no_trans                  yes
 agent/none  http_port_t/none    tcp_socket  name_connect                type
 agent/none  ssh_port_t/none     tcp_socket  name_connect                type
@@ -138,17 +223,34 @@ RELOADS = """
 """
 """What `panel_can_reload_nginx` gates; `unit` is the type of nginx.service."""
 
+SETSEBOOL = """
+agent/none  setsebool_exec_t/none  file     execute     yes
+agent/none  setsebool_t/none       process  transition  yes
+"""
+"""Enterprise Linux alone has a domain for setsebool."""
+
 NGINX_UNIT: dict[Family, str] = {"el": "httpd_unit_file_t", "refpolicy": "systemd_unit_t"}
 
 _LEVELS = {"one": "s0:c100,c101", "two": "s0:c102,c103", "half": "s0:c100", "none": "s0"}
 _DOMAINS = {
     "php": "laravel_php_fpm_t",
+    "job": "laravel_job_t",
     "nginx": "laravel_nginx_t",
     "app": "laravel_app_t",
     "agent": "laravel_ssh_key_t",
     "init": "init_t",
 }
-_PROCESSES = ("mysqld_t", "postgresql_t", "useradd_t", "groupadd_t", "logrotate_t", "setfiles_t")
+_PROCESSES = (
+    "groupadd_t",
+    "logrotate_t",
+    "mysqld_t",
+    "postgresql_t",
+    "semanage_t",
+    "setfiles_t",
+    "setsebool_t",
+    "system_dbusd_t",
+    "useradd_t",
+)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,15 @@ Family = Literal["el", "refpolicy"]
 FAMILIES: tuple[Family, ...] = ("el", "refpolicy")
 
 EL_ONLY = {
+    "hostname_etc_t",
+    "journalctl_exec_t",
+    "machineid_t",
     "passwd_file_t",
     "postgresql_unit_file_t",
     "rpm_exec_t",
     "rpm_t",
+    "setsebool_exec_t",
+    "setsebool_t",
     "systemd_systemctl_exec_t",
     "systemd_unit_file_t",
     "systemd_unit_file_type",
@@ -30,6 +35,7 @@ REFPOLICY_ONLY = {
     "dpkg_t",
     "dpkg_var_lib_t",
     "git_exec_t",
+    "systemd_journal_t",
     "postgresql_unit_t",
     "systemd_unit_t",
     "systemdunit",
@@ -46,6 +52,8 @@ _ALSO = {
     "process": "transition dyntransition signal sigkill sigstop ptrace",
     "unix_stream_socket": "create bind connect listen accept read write connectto",
     "tcp_socket": "node_bind",
+    # asked for, never given
+    "security": "load_policy setbool setenforce",
 }
 _DOMINATES = "(( h1 dom h2 ) or ( t1 != mcs_constrained_type ))"
 _EXACTLY = "((( h1 dom h2 ) and ( l2 eq h2 )) or ( t1 != mcs_constrained_type ))"

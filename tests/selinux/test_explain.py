@@ -66,6 +66,30 @@ def test_what_the_module_refuses_on_purpose_gets_no_rule(
         assert word in found.said
 
 
+@pytest.mark.parametrize(
+    ("target", "tclass", "permission", "word"),
+    [
+        ("laravel_env_t:s0:c100,c101", "file", "write", ".env"),
+        ("laravel_app_rw_t:s0:c100,c101", "file", "execute", "PHP can write"),
+        ("laravel_php_fpm_tmp_t:s0:c100,c101", "file", "execute_no_trans", "PHP can write"),
+        ("laravel_php_fpm_run_t:s0:c100,c101", "sock_file", "write", "php-fpm"),
+        ("laravel_php_fpm_t:s0:c100,c101", "unix_stream_socket", "connectto", "php-fpm"),
+        ("su_exec_t:s0", "file", "execute", "another user"),
+        ("crontab_exec_t:s0", "file", "execute", "manifest"),
+        ("sendmail_exec_t:s0", "file", "execute", "sendmail"),
+        ("ssh_port_t:s0", "tcp_socket", "name_connect", "ssh_port_t"),
+        ("site_content_t:s0:c102,c103", "dir", "search", "a job of site shop"),
+    ],
+)
+def test_what_a_job_is_refused_on_purpose_gets_no_rule(
+    target: str, tclass: str, permission: str, word: str
+) -> None:
+    source = "system_u:system_r:laravel_job_t:s0:c100,c101"
+    found = explain(denial(source, f"system_u:object_r:{target}", tclass, permission), sites=SITES)
+    assert (found.cause, found.suggestion) == ("isolation", "")
+    assert word in found.said
+
+
 def test_the_web_server_and_env_files_is_isolation() -> None:
     env = "system_u:object_r:laravel_env_t:s0:c100,c101"
     found = explain(

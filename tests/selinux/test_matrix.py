@@ -55,13 +55,36 @@ def test_each_access_is_answered_as_the_table_says(family: Family, whole: Policy
 def test_without_the_constraint_every_site_is_open_to_every_other(
     family: Family, whole: Policy, folder: Path
 ) -> None:
-    line = "typeattribute laravel_php_fpm_t mcs_constrained_type;"
-    mutant = policy.linked(without(line), family, folder / f"{family}-unconstrained")
+    lines = [f"typeattribute laravel_{name}_t mcs_constrained_type;" for name in ("php_fpm", "job")]
+    mutant = policy.linked(without(*lines), family, folder / f"{family}-unconstrained")
     questions = matrix.questions(family)
     before, after = asked(whole, questions), asked(mutant, questions)
     flipped = {name for name in before if before[name] != after[name]}
     assert flipped == {name for name, answer in before.items() if answer == "categories"}
     assert {after[name] for name in flipped} == {"allowed"}
+
+
+@pytest.mark.parametrize("name", ["php_fpm", "job"])
+def test_each_domain_of_a_site_has_a_constraint_of_its_own(
+    family: Family, whole: Policy, folder: Path, name: str
+) -> None:
+    line = f"typeattribute laravel_{name}_t mcs_constrained_type;"
+    mutant = policy.linked(without(line), family, folder / f"{family}-{name}-unconstrained")
+    questions = matrix.questions(family)
+    before, after = asked(whole, questions), asked(mutant, questions)
+    flipped = {str(q) for q in questions if before[str(q)] != after[str(q)]}
+    of_domain = {str(q) for q in questions if f":laravel_{name}_t:" in q.source}
+    assert flipped == {q for q in of_domain if before[q] == "categories"}
+
+
+def test_setsebool_is_run_in_its_domain_where_there_is_one(
+    folder: Path, whole: Policy, family: Family
+) -> None:
+    if family == "el":
+        questions = matrix.questions(family, matrix.SETSEBOOL)
+        assert asked(whole, questions) == wanted(questions)
+    else:
+        assert "setsebool_t" not in (folder / family / "base.te").read_text()
 
 
 def test_php_that_may_connect_to_itself_reaches_other_sites_on_enterprise_linux(folder: Path) -> None:
@@ -104,5 +127,8 @@ def test_booleans_gate_nothing_else(family: Family, whole: Policy) -> None:
 def test_no_domain_is_permissive_and_none_is_exempt_from_categories() -> None:
     rules = re.sub(r"#.*", "", MODULE)
     assert "permissive" not in rules
-    assert re.findall(r"typeattribute (\w+) mcs_constrained_type", rules) == ["laravel_php_fpm_t"]
+    assert re.findall(r"typeattribute (\w+) mcs_constrained_type", rules) == [
+        "laravel_php_fpm_t",
+        "laravel_job_t",
+    ]
     assert not re.search(r"\b(mcs|mls)(?!_constrained_type)\w*", rules)

@@ -51,44 +51,31 @@ def test_the_reserved_block_is_all_pairs_of_the_first_categories() -> None:
     assert all(max(mcs.pair(n)) < 100 for n in range(mcs.FIRST))
 
 
-@given(st.integers(-5, mcs.PAIRS + 5), st.sets(st.integers(mcs.FIRST, mcs.FIRST + 40)))
-def test_an_allocation_is_free_and_never_reserved(next_number: int, taken: set[int]) -> None:
-    given = mcs.allocate(next_number, taken)
-    assert given.number not in taken
-    assert mcs.FIRST <= given.number < mcs.PAIRS
-    assert given.next_number == given.number + 1
+@given(st.integers(1, mcs.PAIRS - mcs.FIRST))
+def test_a_site_has_a_pair_of_its_own_that_is_never_a_reserved_one(ordinal: int) -> None:
+    number = mcs.of_site(ordinal)
+    assert mcs.FIRST <= number < mcs.PAIRS
+    assert number - mcs.of_site(1) == ordinal - 1
+    assert mcs.of_user(f"web{ordinal}") == number
 
 
-@given(st.lists(st.booleans(), max_size=60))
-def test_a_pair_that_was_given_back_is_not_given_again(removals: list[bool]) -> None:
-    following, taken, seen = 0, set[int](), list[int]()
-    for remove in removals:
-        given = mcs.allocate(following, taken)
-        following = given.next_number
-        seen.append(given.number)
-        taken.add(given.number)
-        if remove:
-            taken.pop()
-    assert len(set(seen)) == len(seen)
+def test_the_sites_of_a_server_use_every_pair_that_is_not_reserved() -> None:
+    assert mcs.level(mcs.of_site(1)) == "s0:c0,c100"
+    assert mcs.level(mcs.of_site(mcs.PAIRS - mcs.FIRST)) == "s0:c1022,c1023"
 
 
-def test_after_the_last_pair_the_numbers_begin_again_past_those_in_use() -> None:
-    last = mcs.allocate(mcs.PAIRS - 1, set())
-    assert mcs.level(last.number) == "s0:c1022,c1023"
-    again = mcs.allocate(last.next_number, {mcs.FIRST, mcs.FIRST + 1, last.number})
-    assert again.number == mcs.FIRST + 2
-    assert mcs.allocate(mcs.PAIRS - 1, {mcs.PAIRS - 1}).number == mcs.FIRST
-
-
-def test_when_every_pair_is_taken_it_says_what_to_do() -> None:
+def test_past_the_last_pair_it_says_what_to_do() -> None:
     with pytest.raises(UsageFault) as fault:
-        mcs.allocate(mcs.FIRST + 7, range_set())
+        mcs.of_site(mcs.PAIRS - mcs.FIRST + 1)
     assert "categories" in fault.value.message
-    assert "archives" in fault.value.hint
+    assert "another server" in fault.value.hint
+    with pytest.raises(ValueError, match="counted from 1"):
+        mcs.of_site(0)
 
 
-def range_set() -> frozenset[int]:
-    return frozenset(range(mcs.FIRST, mcs.PAIRS))
+@pytest.mark.parametrize("name", ["web", "web0", "web01", "webmaster", "web1\n", "xweb1", "web1234567890"])
+def test_a_user_that_was_not_allocated_has_no_pair(name: str) -> None:
+    assert mcs.of_user(name) is None
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_what_a_site_has_outside_of_its_home_is_labelled_on_every_platform(os: s
 def test_every_type_that_labels_name_is_one_of_the_module() -> None:
     named = {label.type for label in labels.of_site("shop", "web1", "laravel", "s0:c1,c2")}
     assert named <= DECLARED
-    assert labels.PHP in DECLARED
+    assert labels.SITE_DOMAINS <= DECLARED
 
 
 def test_a_name_that_is_not_known_to_be_of_a_family_is_noticed() -> None:
