@@ -223,6 +223,19 @@ RELOADS = """
 """
 """What `panel_can_reload_nginx` gates; `unit` is the type of nginx.service."""
 
+BASE = """
+semanage_t/none  semanage_store_t/none  file  create write              yes
+semanage_t/none  file_context_t/none    file  create write              yes
+semanage_t/none  load_policy_t/none     process  transition             yes
+semanage_t/none  setfiles_t/none        process  transition             yes
+setfiles_t/none  laravel_env_t/two      file  relabelfrom relabelto     yes
+setfiles_t/none  site_content_t/two     dir   read search relabelto     yes
+init/none  site_content_t/two           dir   search mounton            yes
+init/none  laravel_php_fpm_run_t/two    dir   create relabelto          yes
+init/none  laravel_unit_t/none          file  read                      yes
+"""
+"""What only a whole policy answers: the programs of the base do what the agent and the units need of them."""
+
 SETSEBOOL = """
 agent/none  setsebool_exec_t/none  file     execute     yes
 agent/none  setsebool_t/none       process  transition  yes
@@ -242,6 +255,7 @@ _DOMAINS = {
 }
 _PROCESSES = (
     "groupadd_t",
+    "load_policy_t",
     "logrotate_t",
     "mysqld_t",
     "postgresql_t",

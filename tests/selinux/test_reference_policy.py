@@ -92,15 +92,48 @@ def test_the_booleans_gate_what_the_base_policy_does_not_allow_on_its_own(
             assert (reference.ask(*asked), on.ask(*asked)) == ("type", "allowed"), q
 
 
-def test_no_site_reads_secrets_of_the_node(reference: Policy) -> None:
-    php = "system_u:system_r:laravel_php_fpm_t:s0:c100,c101"
+@pytest.mark.parametrize("domain", ["laravel_php_fpm_t", "laravel_job_t"])
+def test_no_site_reads_secrets_of_the_node(reference: Policy, domain: str) -> None:
+    mine = f"system_u:system_r:{domain}:s0:c100,c101"
     for kind in (
         "shadow_t",
         "sshd_key_t",
         "mysqld_db_t",
         "postgresql_db_t",
         "auditd_log_t",
+        "policy_config_t",
+        "semanage_store_t",
         "user_home_t",
         "var_log_t",
     ):
-        assert reference.ask(php, f"system_u:object_r:{kind}:s0", "file", "read") == "type", kind
+        assert reference.ask(mine, f"system_u:object_r:{kind}:s0", "file", "read") == "type", kind
+
+
+def test_a_job_runs_no_program_that_makes_more_of_it(reference: Policy) -> None:
+    job = "system_u:system_r:laravel_job_t:s0:c100,c101"
+    for kind in (
+        "apt_exec_t",
+        "chfn_exec_t",
+        "crontab_exec_t",
+        "dpkg_exec_t",
+        "init_exec_t",
+        "load_policy_exec_t",
+        "mount_exec_t",
+        "passwd_exec_t",
+        "semanage_exec_t",
+        "setfiles_exec_t",
+        "ssh_exec_t",
+        "su_exec_t",
+        "sudo_exec_t",
+        "useradd_exec_t",
+    ):
+        assert reference.ask(job, f"system_u:object_r:{kind}:s0", "file", "execute") == "type", kind
+    for domain in ("initrc_t", "semanage_t", "unconfined_t", "laravel_ssh_key_t", "laravel_php_fpm_t"):
+        other = f"system_u:system_r:{domain}:s0:c100,c101"
+        assert reference.ask(job, other, "process", "transition") in ("type", "role"), domain
+
+
+def test_the_base_policy_lets_the_programs_do_what_the_agent_runs_them_for(reference: Policy) -> None:
+    for question in matrix.questions("refpolicy", matrix.BASE):
+        asked = (question.source, question.target, question.kind, question.permission)
+        assert reference.ask(*asked) == question.answer, question
