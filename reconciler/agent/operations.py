@@ -3,7 +3,21 @@
 import sys
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import blobs, cancel, canonical, facts, fields, hashes, journal, launch, lock, observe, places
+from . import (
+    auditlog,
+    blobs,
+    cancel,
+    canonical,
+    denials,
+    facts,
+    fields,
+    hashes,
+    journal,
+    launch,
+    lock,
+    observe,
+    places,
+)
 from .bundle import KEPT, Bundle, Shelf
 from .compare import compare
 from .faults import Refusal, cause
@@ -15,6 +29,7 @@ Result = Dict[str, Any]
 Emit = Callable[[Dict[str, Any]], None]
 PROTOCOL = 1
 _MOST_UNITS = 256
+_MOST_DENIALS = 1000
 
 
 def _field(request: Request, name: str, check: fields.Check) -> Any:
@@ -178,6 +193,16 @@ class Conversation:
         """How units are doing."""
         names = _field(request, "names", fields.list_of(fields.unit, most=_MOST_UNITS, least=1))
         return {"units": observe.describe_units(names)}
+
+    def avc(self, request: Request, emit: Emit) -> Result:
+        """What SELinux refused since the cursor."""
+        most = _field(request, "most", fields.number(1, _MOST_DENIALS))
+        given = request.get("cursor")
+        try:
+            cursor = None if given is None else auditlog.Cursor.of(given)
+        except ValueError as error:
+            raise Refusal("bad_request", "cursor {}".format(error)) from None
+        return denials.collect(cursor, most)
 
 
 def _admit(fence: int) -> None:

@@ -19,6 +19,7 @@ _FIELDS = {
     "status": {"deployment", "from"},
     "cancel": {"deployment", "fence"},
     "units": {"names"},
+    "avc": {"cursor", "most"},
     "upgrade": {"data", "sha256"},
     "bye": set(),
 }
@@ -82,6 +83,7 @@ class Server:
             "status": self._talk.status,
             "cancel": self._talk.cancel,
             "units": self._talk.units,
+            "avc": self._talk.avc,
             "upgrade": _upgrade,
             "bye": _bye,
         }
