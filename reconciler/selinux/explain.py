@@ -11,8 +11,7 @@ from reconciler.selinux.audit import Context, Denial, site_of
 
 Cause = Literal["isolation", "missing rule", "wrong label", "granted", "unreadable"]
 
-_NGINX = "laravel_nginx_t"
-_OURS = frozenset({*labels.SITE_DOMAINS, _NGINX, "laravel_app_t", "laravel_ssh_key_t"})
+_OURS = frozenset({*labels.SITE_DOMAINS, labels.NGINX, "laravel_app_t", "laravel_ssh_key_t"})
 _ADMINISTRATORS = frozenset({"laravel_app_t", "laravel_ssh_key_t"})
 _WHO = {labels.PHP: "PHP", labels.JOB: "a job"}
 _FILES = frozenset({"file", "dir", "lnk_file", "sock_file", "fifo_file"})
@@ -37,7 +36,7 @@ _BOOLEANS = {
     "useradd_t": "panel_can_manage_users",
     "groupadd_exec_t": "panel_can_manage_users",
     "groupadd_t": "panel_can_manage_users",
-    _NGINX: "panel_can_reload_nginx",
+    labels.NGINX: "panel_can_reload_nginx",
 }
 
 
@@ -137,9 +136,9 @@ def _on_purpose(denial: Denial, source: Context, target: Context) -> Explanation
                 f"{_WHO[source.type]} may connect to databases, web servers and mail servers only, "
                 f"not to ports of type {target.type}"
             )
-        case "laravel_nginx_t", labels.ENV, _:
+        case labels.NGINX, labels.ENV, _:
             said = "the web server may not read .env files"
-        case "laravel_nginx_t", (labels.SITE_CONTENT | labels.WRITABLE), _ if asked & _WRITING:
+        case labels.NGINX, (labels.SITE_CONTENT | labels.WRITABLE), _ if asked & _WRITING:
             said = "the web server may not write to sites"
         case _:
             return None

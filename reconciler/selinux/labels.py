@@ -22,7 +22,6 @@ PHP = "laravel_php_fpm_t"
 JOB = "laravel_job_t"
 SITE_DOMAINS = frozenset({PHP, JOB})
 """The domains that categories bind: a site's PHP, and what its owner has run."""
-JOB = "laravel_job_t"
 NGINX = "laravel_nginx_t"
 
 _WRITABLE = ("storage", "tmp", "sessions", "logs")
@@ -67,11 +66,6 @@ def of_site(site: str, user: str, app_type: AppType, level: str, *, run: str = "
 def process(level: str, domain: str = PHP) -> str:
     """The context of a site's programs, for `SELinuxContext=` of their units."""
     return f"system_u:system_r:{domain}:{level}"
-
-
-def job(level: str) -> str:
-    """The context of a site's cron jobs, queue workers and builds, for `SELinuxContext=` of their units."""
-    return f"system_u:system_r:{JOB}:{level}"
 
 
 def wanted(path: str, labels: Iterable[Label]) -> Label | None:

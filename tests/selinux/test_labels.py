@@ -65,7 +65,7 @@ def test_every_label_is_at_the_level_of_the_site() -> None:
     found = labels.of_site("shop", "web1", "laravel", LEVEL)
     assert {label.level for label in found} == {LEVEL}
     assert found[0].context == f"system_u:object_r:site_content_t:{LEVEL}"
-    assert labels.job(LEVEL) == f"system_u:system_r:laravel_job_t:{LEVEL}"
+    assert labels.process(LEVEL, labels.JOB) == f"system_u:system_r:laravel_job_t:{LEVEL}"
     assert labels.process(LEVEL) == f"system_u:system_r:laravel_php_fpm_t:{LEVEL}"
 
 
