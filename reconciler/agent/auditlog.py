@@ -84,11 +84,10 @@ class Gap(NamedTuple):
 class File:
     """One file of the log. `first` is a digest of its first line, empty before there is a whole one."""
 
-    def __init__(self, source: "IO[bytes]") -> None:
-        facts = os.fstat(source.fileno())
+    def __init__(self, source: "IO[bytes]", inode: int, size: int) -> None:
         self.source = source
-        self.inode = facts.st_ino
-        self.size = facts.st_size
+        self.inode = inode
+        self.size = size
         start = source.read(_MARKED)
         line, newline, _ = start.partition(b"\n")
         whole = bool(newline) or len(start) == _MARKED
@@ -203,8 +202,9 @@ def _open_all() -> Optional[List[File]]:
         except FileNotFoundError:
             continue
         source = open(descriptor, "rb")  # noqa: SIM115 - closed with the log
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            files.append(File(source))
+        facts = os.fstat(descriptor)
+        if stat.S_ISREG(facts.st_mode):
+            files.append(File(source, facts.st_ino, facts.st_size))
         else:
             source.close()
     return files

@@ -214,39 +214,48 @@ class _Reading:
 
 def collect(cursor: Optional[Cursor], most: int) -> Dict[str, Any]:
     """The result of the operation `avc`: at most `most` distinct events from `cursor` on. Raises OSError and Refusal."""
-    now = time.time()
     log = auditlog.open_log()
     if log is None:
-        kept = cursor.to_json() if cursor else None
-        return {"log": False, "now": now, "cursor": kept, "gap": None, "events": [], "more": False}
+        return without(cursor, time.time())
     with log:
-        start, gap = log.find(cursor)
-        reading = _Reading(start, most, set(cursor.told) if cursor and gap is None else set())
-        place, at, read, stopped = start, cursor.at if cursor else 0.0, 0, False
-        for begin, place_after, line in log.lines(start):
-            head = auditlog.HEAD.match(line)
-            if head:
-                kind, seconds, serial = head.groups()
-                at = float(seconds)
-                reading.take(kind, seconds + b":" + serial, at, begin, line)
-            place = place_after
-            read += max(place_after[1] - begin[1], 1)
-            if reading.full or read >= MOST_READ:
-                stopped = True
-                break
-        if stopped:
-            reading.force()
-        else:
-            reading.end(now)
-        cut, told, at = reading.rest(place, at)
-        return {
-            "log": True,
-            "now": now,
-            "cursor": log.cursor(cut, at, told).to_json(),
-            "gap": _told(gap),
-            "events": reading.fold.told(),
-            "more": stopped or reading.full,
-        }
+        return read(log, cursor, most, time.time())
+
+
+def without(cursor: Optional[Cursor], now: float) -> Dict[str, Any]:
+    """The answer of a node that has no audit log."""
+    kept = cursor.to_json() if cursor else None
+    return {"log": False, "now": now, "cursor": kept, "gap": None, "events": [], "more": False}
+
+
+def read(log: auditlog.Log, cursor: Optional[Cursor], most: int, now: float) -> Dict[str, Any]:
+    """The answer from a log; `now` is the time by which an event is young."""
+    start, gap = log.find(cursor)
+    reading = _Reading(start, most, set(cursor.told) if cursor and gap is None else set())
+    place, at, seen, stopped = start, cursor.at if cursor else 0.0, 0, False
+    for begin, place_after, line in log.lines(start):
+        head = auditlog.HEAD.match(line)
+        if head:
+            kind, seconds, serial = head.groups()
+            at = float(seconds)
+            reading.take(kind, seconds + b":" + serial, at, begin, line)
+        place = place_after
+        seen += place_after[1] - begin[1]
+        if reading.full or seen >= MOST_READ:
+            stopped = True
+            break
+    if stopped:
+        reading.force()
+    else:
+        reading.end(now)
+    cut, told, at = reading.rest(place, at)
+    return {
+        "log": True,
+        "now": now,
+        "cursor": log.cursor(cut, at, told).to_json(),
+        "gap": _told(gap),
+        "events": reading.fold.told(),
+        "more": stopped or reading.full,
+    }
 
 
 def _told(gap: Optional[Gap]) -> Optional[Dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar, cast, get_args
@@ -17,6 +18,7 @@ SelinuxState = Literal["enforcing", "permissive", "disabled"]
 
 Object = Mapping[str, Json]
 T = TypeVar("T")
+_LONGEST_CURSOR = 16 * 1024
 
 
 class Malformed(ValueError):
@@ -25,7 +27,11 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a node says about itself. `os_id` and `os_like` are ID and ID_LIKE of its /etc/os-release."""
+    """What a node says about itself. `os_id` and `os_like` are ID and ID_LIKE of its /etc/os-release.
+
+    `selinux_policy` is the name of the loaded policy (`targeted`), `selinux_policy_version` the newest format of policies
+    that the kernel reads, `selinux_module` a digest of our module as it is installed; empty where there is none.
+    """
 
     os_id: str
     os_version: str
@@ -37,6 +43,9 @@ class Facts:
     selinux: SelinuxState
     boot_id: str
     machine_id: str
+    selinux_policy: str = ""
+    selinux_policy_version: str = ""
+    selinux_module: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,6 +151,41 @@ class UnitState:
     load: str = "loaded"
 
 
+@dataclass(frozen=True)
+class Denied:
+    """One event that SELinux recorded, or `count` equal ones: the lines of the first, and when the first and the last
+    were, in seconds since 1970 by the node's clock."""
+
+    lines: tuple[str, ...]
+    count: int
+    first: float
+    last: float
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Records that were lost before they were read, after `since` and before `until` (None: not known)."""
+
+    since: float | None
+    until: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Denials:
+    """The answer to `avc`. `cursor` is to be kept and sent with the next request. Not `log`: the node keeps none.
+
+    `now` is the node's clock when it answered, in seconds since 1970; with `more` the next request finds more at once.
+    """
+
+    log: bool
+    now: float
+    cursor: Object | None
+    events: tuple[Denied, ...] = ()
+    gap: Gap | None = None
+    more: bool = False
+
+
 def _get(source: Object, name: str, kind: type[T], where: str) -> T:
     value = source.get(name)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -197,6 +241,9 @@ def facts(value: Json) -> Facts:
         selinux=cast("SelinuxState", _one_of(source, "selinux", SelinuxState, "facts")),
         boot_id=_text(source, "boot_id", "facts"),
         machine_id=_text(source, "machine_id", "facts"),
+        selinux_policy=_text(source, "selinux_policy", "facts"),
+        selinux_policy_version=_text(source, "selinux_policy_version", "facts"),
+        selinux_module=_text(source, "selinux_module", "facts"),
     )
 
 
@@ -304,3 +351,46 @@ def _unit(value: Json) -> UnitState:
         description=_text(source, "description", "unit"),
         load=_text(source, "load", "unit"),
     )
+
+
+def denials(source: Object) -> Denials:
+    """Reads the result of `avc`."""
+    cursor = source.get("cursor")
+    if len(json.dumps(cursor)) > _LONGEST_CURSOR:
+        raise Malformed("avc.cursor is too long to be kept")
+    gap = source.get("gap")
+    return Denials(
+        log=_get(source, "log", bool, "avc"),
+        now=_seconds(source.get("now"), "avc.now"),
+        cursor=None if cursor is None else _object(cursor, "avc.cursor"),
+        events=_list(source, "events", _denied, "avc"),
+        gap=None if gap is None else _gap(gap),
+        more=_get(source, "more", bool, "avc"),
+    )
+
+
+def _denied(value: Json) -> Denied:
+    source = _object(value, "denied")
+    count = _get(source, "count", int, "denied")
+    if count < 1:
+        raise Malformed(f"denied.count is {count}")
+    first = _seconds(source.get("first"), "denied.first")
+    last = _seconds(source.get("last"), "denied.last")
+    return Denied(_list(source, "lines", _word, "denied"), count, first, max(first, last))
+
+
+def _gap(value: Json) -> Gap:
+    source = _object(value, "gap")
+    since, until = source.get("from"), source.get("to")
+    return Gap(
+        None if since is None else _seconds(since, "gap.from"),
+        None if until is None else _seconds(until, "gap.to"),
+        _text(source, "reason", "gap"),
+    )
+
+
+def _seconds(value: Json, where: str) -> float:
+    """A time on this side of the year 5138, which every calendar here can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e11:
+        raise Malformed(f"{where} is no time")
+    return float(value)

@@ -17,6 +17,7 @@ from .agentzip import AgentProgram
 from .answers import (
     CancelState,
     CheckResult,
+    Denials,
     Event,
     Hello,
     Malformed,
@@ -194,6 +195,14 @@ class Conversation:
         result = self._read(answers.units, await self._request("units", {"names": list(names)}, ASIDE_WITHIN))
         if set(result) != set(names):
             raise self._malformed(f"units of {sorted(result)}, asked for {sorted(names)}")
+        return result
+
+    async def avc(self, cursor: Object | None, most: int) -> Denials:
+        """What SELinux refused since `cursor` (None: since the log began), at most `most` distinct events (1000)."""
+        request: dict[str, Json] = {"cursor": None if cursor is None else dict(cursor), "most": most}
+        result = self._read(answers.denials, await self._request("avc", request, ASIDE_WITHIN))
+        if len(result.events) > most:
+            raise self._malformed(f"avc told {len(result.events)} events, asked for {most}")
         return result
 
     async def upgrade(self, program: AgentProgram) -> None:

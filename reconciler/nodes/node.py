@@ -20,7 +20,17 @@ from reconciler.errors import (
 from reconciler.kit.canonical import Json
 
 from .agentzip import AgentProgram
-from .answers import CancelState, CheckResult, Event, Hello, Outcome, Prepared, UnitState
+from .answers import (
+    CancelState,
+    CheckResult,
+    Denials,
+    Event,
+    Hello,
+    Object,
+    Outcome,
+    Prepared,
+    UnitState,
+)
 from .channel import SERVE
 from .connection import Connection, Keepalive
 from .conversation import APPLY_WITHIN, HELLO_WITHIN, Conversation, OnEvent
@@ -46,8 +56,8 @@ class Manner:
 
 
 class Node:
-    """A node to talk to. Made by `Pool.node`. Calls queue: the agent answers one request at a time; `cancel` and `units`
-    do not wait for their turn, an agent of their own answers them over the same connection.
+    """A node to talk to. Made by `Pool.node`. Calls queue: the agent answers one request at a time; `cancel`, `units`
+    and `avc` do not wait for their turn, an agent of their own answers them over the same connection.
 
     Every call connects when there is no connection, renews an agent of another version, and raises what
     `Connection.open` and `Conversation` raise. A connection that turns out to be dead is opened again once; all
@@ -125,6 +135,10 @@ class Node:
     async def units(self, names: Sequence[str]) -> Mapping[str, UnitState]:
         """As `Conversation.units`; works while another task follows an apply."""
         return await self._ask(lambda agent: agent.units(names), aside=True)
+
+    async def avc(self, cursor: Object | None, most: int) -> Denials:
+        """As `Conversation.avc`; works while another task follows an apply."""
+        return await self._ask(lambda agent: agent.avc(cursor, most), aside=True)
 
     async def apply(
         self,

@@ -55,6 +55,11 @@ class Pool:
         await node.ready()
         yield node
 
+    def connected(self, server: str) -> bool:
+        """Whether a connection to this server is open, as far as one can tell from here."""
+        node = self._nodes.get(server)
+        return node is not None and node.connected
+
     async def forget(self, server: str) -> None:
         """Closes the connection of a server that is no longer managed."""
         node = self._nodes.pop(server, None)

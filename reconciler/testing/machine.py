@@ -19,15 +19,18 @@ from reconciler.kit.clock import Clock, stamp
 from reconciler.nodes.answers import (
     CancelState,
     CheckResult,
+    Denials,
     Difference,
     Facts,
     Hello,
+    Object,
     Outcome,
     Prepared,
     UnitState,
 )
 from reconciler.testing import things
 from reconciler.testing.applying import Apply
+from reconciler.testing.auditing import AuditTrail
 from reconciler.testing.course import Debts, Pause, PowerCut, Site, Trouble
 from reconciler.testing.journal import KEPT, Journal
 from reconciler.testing.things import Things
@@ -38,6 +41,7 @@ AGENT = "f" * 64
 DEBIAN_12 = Facts("debian", "12", "", "node", "6.1.0", "x86_64", "apt", "disabled", "boot-1", "machine-1")
 NO_SPACE = "no space left on the file system"
 _MOST_UNITS = 256
+_MOST_DENIALS = 1000
 
 
 class Machine:
@@ -56,6 +60,8 @@ class Machine:
         """Every body and password that it was given, by sha256."""
         self.unit_states: dict[str, UnitState] = {}
         """How units are doing that do otherwise than their things say."""
+        self.audit = AuditTrail(facts.machine_id)
+        """Its audit log; it has none until something is written to it."""
         self.trouble = Trouble()
         self.debts = Debts()
         self.journals: dict[str, Journal] = {}
@@ -207,6 +213,11 @@ class Machine:
         """The request `units`."""
         _check(fields.list_of(fields.unit, most=_MOST_UNITS, least=1), list(names), "names")
         return {name: self.unit_states.get(name) or self._unit(name) for name in names}
+
+    def tell_denials(self, cursor: Object | None, most: int) -> Denials:
+        """The request `avc`."""
+        _check(fields.number(1, _MOST_DENIALS), most, "most")
+        return self.audit.tell(cursor, most, self.clock().timestamp())
 
     def _unit(self, name: str) -> UnitState:
         known = f"unit:{name}" in self.things or (

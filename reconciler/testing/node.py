@@ -21,7 +21,17 @@ from reconciler.errors import (
 )
 from reconciler.kit.canonical import Json
 from reconciler.kit.clock import Clock, utc_now
-from reconciler.nodes.answers import CancelState, CheckResult, Facts, Hello, Outcome, Prepared, UnitState
+from reconciler.nodes.answers import (
+    CancelState,
+    CheckResult,
+    Denials,
+    Facts,
+    Hello,
+    Object,
+    Outcome,
+    Prepared,
+    UnitState,
+)
 from reconciler.nodes.conversation import (
     APPLY_WITHIN,
     ASIDE_WITHIN,
@@ -144,6 +154,10 @@ class FakeNode(Machine):
     async def units(self, names: Sequence[str]) -> Mapping[str, UnitState]:
         """As `Node.units`."""
         return await self._ask("units", ASIDE_WITHIN, lambda: self.describe_units(names))
+
+    async def avc(self, cursor: Object | None, most: int) -> Denials:
+        """As `Node.avc`."""
+        return await self._ask("avc", ASIDE_WITHIN, lambda: self.tell_denials(cursor, most))
 
     async def apply(
         self,

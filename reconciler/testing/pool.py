@@ -10,7 +10,16 @@ from typing import Self, TypeVar
 
 from reconciler.errors import HostKeyMismatch, NodeFault, NodeLost, NodeUnreachable, NotEnrolled
 from reconciler.kit.canonical import Json
-from reconciler.nodes.answers import CancelState, CheckResult, Hello, Outcome, Prepared, UnitState
+from reconciler.nodes.answers import (
+    CancelState,
+    CheckResult,
+    Denials,
+    Hello,
+    Object,
+    Outcome,
+    Prepared,
+    UnitState,
+)
 from reconciler.nodes.conversation import APPLY_WITHIN, OnEvent
 from reconciler.nodes.observing import Observer, Unobserved
 from reconciler.nodes.target import Target
@@ -22,7 +31,7 @@ T = TypeVar("T")
 
 class FakeLink:
     """One program's connection to a played node, with the calls of `Node`: they queue, as the agent answers one at a
-    time, except `cancel` and `units`."""
+    time, except `cancel`, `units` and `avc`."""
 
     def __init__(self, node: FakeNode, target: Target, agent: str, observer: Observer) -> None:
         self.target = target
@@ -135,6 +144,10 @@ class FakeLink:
         """As `Node.units`."""
         return await self._ask("units", lambda: self._node.units(names), aside=True)
 
+    async def avc(self, cursor: Object | None, most: int) -> Denials:
+        """As `Node.avc`."""
+        return await self._ask("avc", lambda: self._node.avc(cursor, most), aside=True)
+
     async def apply(
         self,
         deployment: str,
@@ -204,6 +217,11 @@ class FakePool:
             link = self._links[target.server] = FakeLink(node, target, self._agent, self._observer)
         await link.ready()
         yield link
+
+    def connected(self, server: str) -> bool:
+        """As `Pool.connected`."""
+        link = self._links.get(server)
+        return link is not None and link.connected
 
     async def forget(self, server: str) -> None:
         """As `Pool.forget`."""

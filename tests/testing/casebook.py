@@ -17,7 +17,17 @@ import yaml
 from reconciler.errors import AgentFault, Fenced, NodeBusy
 from reconciler.kit import canonical
 from reconciler.kit.canonical import Json
-from reconciler.nodes.answers import CheckResult, Difference, Event, Hello, Outcome, Prepared, UnitState
+from reconciler.nodes.answers import (
+    CheckResult,
+    Denials,
+    Difference,
+    Event,
+    Hello,
+    Object,
+    Outcome,
+    Prepared,
+    UnitState,
+)
 from reconciler.nodes.conversation import OnEvent
 from tests.agent.building import ME, MY_GROUP, sha
 from tests.agent.talking import ulid
@@ -37,6 +47,7 @@ class Conversing(Protocol):
     async def send_blob(self, data: bytes) -> str: ...
     async def cancel(self, deployment: str, fence: int) -> str: ...
     async def units(self, names: Sequence[str]) -> Mapping[str, UnitState]: ...
+    async def avc(self, cursor: Object | None, most: int) -> Denials: ...
     async def apply(
         self,
         deployment: str,
@@ -67,6 +78,15 @@ class Player(Protocol):
 
     async def mkdir(self, path: str) -> None:
         """Somebody makes a folder that a case needs."""
+
+    async def audit(self, *lines: str) -> None:
+        """Records are added to the audit log."""
+
+    async def rotate(self) -> None:
+        """auditd begins a new file, and removes the oldest of five."""
+
+    async def empty(self) -> None:
+        """Somebody empties the newest file of the audit log."""
 
     async def release(self) -> None:
         """Let a step of `/etc/sudoers.d/` go on that stands still."""
@@ -148,6 +168,7 @@ class Performance:
     heard: list[Any] = field(default_factory=list)
     running: dict[int, _Running] = field(default_factory=dict)
     talk: Conversing | None = None
+    cursor: Object | None = None
 
     async def run(self) -> list[Any]:
         """Play it all; what was heard."""
@@ -177,6 +198,14 @@ class Performance:
                 return await self.player.write(act["path"], self.case.bodies[act["body"]])
             case "remove":
                 return await self.player.remove(act["path"])
+            case "refuse":
+                return await self.player.audit(*_refusals(**act["of"]))
+            case "rotate":
+                for _ in range(act.get("times", 1)):
+                    await self.player.rotate()
+                return None
+            case "empty":
+                return await self.player.empty()
             case "release":
                 return await self.player.release()
             case "kill":
@@ -207,12 +236,28 @@ class Performance:
                 return self._told(outcome, events)
             case "cancel":
                 return await (await self.player.connect()).cancel(self._id(act), act.get("fence", 1))
+            case "avc":
+                return await self._avc(talk, act)
             case "units":
                 return {
                     name: [unit.active, unit.sub, unit.result, unit.load]
                     for name, unit in (await talk.units(act["names"])).items()
                 }
         raise AssertionError(f"no such operation: {op}")
+
+    async def _avc(self, talk: Conversing, act: Mapping[str, Any]) -> Any:
+        found = await talk.avc(act.get("cursor", self.cursor), act.get("most", 100))
+        if not found.log:
+            return "no log"
+        self.cursor = found.cursor
+        told: dict[str, Any] = {
+            "events": [
+                [len(e.lines), e.count, e.first, e.last, e.lines[0].split('"')[-2]] for e in found.events
+            ]
+        }
+        if found.gap is not None:
+            told["gap"] = [found.gap.since, found.gap.until, found.gap.reason]
+        return told | ({"more": True} if found.more else {})
 
     async def _bundle(self, talk: Conversing, name: str) -> str:
         bundle = self.case.bundles[name]
@@ -334,6 +379,19 @@ def _line(event: Event) -> str:
     verdict = "ok" if event.data.get("ok") else "not ok"
     words += [f"{event.data[name]} {verdict}" for name in ("name", "unit") if name in event.data]
     return " ".join(word for word in words if word)
+
+
+def _refusals(names: Sequence[str], at: int, serial: int) -> list[str]:
+    """The records of denials about these names, a second apart from each other."""
+    lines = []
+    for n, name in enumerate(names):
+        head = f"msg=audit({at + n}.000:{serial + n}):"
+        lines += [
+            f"type=AVC {head} avc:  denied  {{ read }} for  pid={serial + n} comm=php scontext=u:r:php_t:s0:c0,c100"
+            f' tcontext=u:r:content_t:s0:c1,c100 tclass=file permissive=0 name="{name}"',
+            f"type=PROCTITLE {head} proctitle=706870\x1dMORE=x",
+        ]
+    return lines
 
 
 def _notes(events: list[Event]) -> OnEvent:

@@ -18,6 +18,7 @@ from reconciler.nodes.node import Node
 from reconciler.nodes.pool import Pool
 from reconciler.nodes.target import Target
 from reconciler.testing.node import FakeNode
+from tests.agent.auditing import AuditLog
 from tests.agent.building import ME, MY_GROUP, sha
 from tests.agent.talking import Here
 from tests.testing.casebook import Case, Conversing
@@ -60,6 +61,15 @@ class FakePlayer:
             "group": MY_GROUP,
             "mode": "0755",
         }
+
+    async def audit(self, *lines: str) -> None:
+        self.node.audit.write(*lines)
+
+    async def rotate(self) -> None:
+        self.node.audit.rotate()
+
+    async def empty(self) -> None:
+        self.node.audit.empty()
 
     async def release(self) -> None:
         pass
@@ -105,6 +115,7 @@ class FolderPlayer:
     def __init__(self, here: Here) -> None:
         self.here = here
         self._open: list[Conversation] = []
+        self._log = AuditLog(here.path("/var/log/audit"))
         here.program_on_path("visudo", GATED)
         here.program_on_path("nginx", NGINX)
         here.program_on_path("systemctl", "true")
@@ -133,6 +144,15 @@ class FolderPlayer:
 
     async def mkdir(self, path: str) -> None:
         self.here.path(path).mkdir(parents=True, exist_ok=True)
+
+    async def audit(self, *lines: str) -> None:
+        self._log.write(*lines)
+
+    async def rotate(self) -> None:
+        self._log.rotate()
+
+    async def empty(self) -> None:
+        self._log.path.write_bytes(b"")
 
     async def release(self) -> None:
         self.here.write("/go", "")
@@ -165,6 +185,15 @@ class LabPlayer:
 
     async def mkdir(self, path: str) -> None:
         await self._run(f"mkdir -p {shlex.quote(path)}")
+
+    async def audit(self, *lines: str) -> None:
+        raise AssertionError("nodes of the lab have no audit log")
+
+    async def rotate(self) -> None:
+        raise AssertionError("nodes of the lab have no audit log")
+
+    async def empty(self) -> None:
+        raise AssertionError("nodes of the lab have no audit log")
 
     async def release(self) -> None:
         raise AssertionError("nothing stands still in the lab")
