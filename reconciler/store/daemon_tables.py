@@ -167,3 +167,14 @@ deliveries = sa.Table(
     one_of("event", words.AlertEvent),
 )
 sa.Index(None, deliveries.c.next_at)
+
+audit_cursors = sa.Table(
+    "audit_cursors",
+    metadata,
+    key(),
+    ref("server_id", "servers", "CASCADE"),
+    json("cursor", null=True),
+    number("log"),
+    instant("read_at"),
+    sa.UniqueConstraint("server_id"),
+)

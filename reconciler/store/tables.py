@@ -162,8 +162,14 @@ selinux_audit_logs = sa.Table(
     text("log_level"),
     text("message"),
     json("context", null=True),
+    text("identity", default=""),
+    number("count", default=1),
+    instant("first_at", null=True),
+    instant("last_at", null=True),
     instant("created_at"),
 )
+sa.Index(None, selinux_audit_logs.c.server_id, selinux_audit_logs.c.identity)
+sa.Index(None, selinux_audit_logs.c.last_at)
 
 user_preferences = sa.Table(
     "user_preferences",

@@ -12,6 +12,7 @@ from reconciler.store import Tx, daemon_tables, rows
 from reconciler.store.columns import metadata
 from reconciler.store.queries import (
     audit,
+    audit_cursors,
     conditions,
     databases,
     deployments,
@@ -85,6 +86,7 @@ def fill(tx: Tx) -> Filled:
     selinux_audit_logs.add(
         tx, log_level="warning", message="avc: denied { read }", server_id=server.id, site_id=site.id
     )
+    audit_cursors.put(tx, server.id, {"inode": 7, "offset": 100}, log=True)
     preferences.put(tx, user.id, "theme", "dark")
     inventory.put(
         tx,

@@ -24,8 +24,8 @@ REBUILD = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
@@ -36,8 +36,8 @@ def upgrade() -> None:
 DANGLE = """
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
@@ -50,8 +50,9 @@ def scripts(tmp_path: Path) -> Path:
     """A copy of the migrations that a test may add to."""
     folder = tmp_path / "migrations"
     (folder / "versions").mkdir(parents=True)
-    for name in ("env.py", "versions/r0001_create.py", "versions/r0002_daemon.py"):
-        (folder / name).write_text((schema.MIGRATIONS / name).read_text())
+    for path in (schema.MIGRATIONS / "env.py", *(schema.MIGRATIONS / "versions").glob("r*.py")):
+        name = path.relative_to(schema.MIGRATIONS)
+        (folder / name).write_text(path.read_text())
     return folder
 
 
@@ -90,11 +91,11 @@ def test_rebuilding_tables_of_a_filled_database_keeps_every_row(path: Path, box:
     with Store.open(path, box) as store:
         ids = store.write(fill)
         before = store.read(counts)
-    (scripts / "versions" / "r0003_rebuild.py").write_text(REBUILD)
-    schema.migrate(path, scripts=scripts, head="0003")
+    (scripts / "versions" / "r0004_rebuild.py").write_text(REBUILD)
+    schema.migrate(path, scripts=scripts, head="0004")
     with closing(sqlite3.connect(path)) as connection:
         after = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in before}
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0003",)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0004",)
         assert connection.execute("SELECT note, ssh_key_id FROM servers").fetchone() == (None, ids.key)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
     assert after == before
@@ -119,9 +120,9 @@ def test_a_migration_that_would_leave_dangling_references_changes_nothing(
 ) -> None:
     with Store.open(path, box) as store:
         store.write(fill)
-    (scripts / "versions" / "r0003_dangle.py").write_text(DANGLE)
+    (scripts / "versions" / "r0004_dangle.py").write_text(DANGLE)
     with pytest.raises(StoreDamaged, match="dangling references in sites; nothing was changed"):
-        schema.migrate(path, scripts=scripts, head="0003")
+        schema.migrate(path, scripts=scripts, head="0004")
     with Store.open(path, box) as store:
         assert store.read(counts)["sites"] == 1
 
@@ -131,22 +132,38 @@ def test_opening_an_older_database_migrates_it_after_a_backup(
 ) -> None:
     with Store.open(path, box) as store:
         ids = store.write(fill)
-    (scripts / "versions" / "r0003_rebuild.py").write_text(REBUILD)
+    (scripts / "versions" / "r0004_rebuild.py").write_text(REBUILD)
     monkeypatch.setattr(schema, "MIGRATIONS", scripts)
-    monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002", "0003"))
-    monkeypatch.setattr(schema, "HEAD", "0003")
+    monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002", "0003", "0004"))
+    monkeypatch.setattr(schema, "HEAD", "0004")
     with Store.open(path, box) as store:
         assert store.read(lambda tx: databases.password_of(tx, ids.database)).reveal() == PASSWORD
-    assert schema.revision_of(path) == "0003"
-    kept = path.with_name("state.sqlite.before-0003")
+    assert schema.revision_of(path) == "0004"
+    kept = path.with_name("state.sqlite.before-0004")
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert schema.revision_of(kept) == "0002"
+    assert schema.revision_of(kept) == "0003"
+
+
+def test_denials_of_before_they_were_counted_are_one_each_of_their_time(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    path.touch()
+    schema.migrate(path, scripts=schema.MIGRATIONS, head="0002")
+    at = "2026-01-31T12:00:00.000000Z"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO selinux_audit_logs (id, log_level, message, created_at) VALUES (?, 'warning', 'avc', ?)",
+            ("01", at),
+        )
+    schema.migrate(path, scripts=schema.MIGRATIONS, head="0003")
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT count, identity, first_at, last_at FROM selinux_audit_logs")
+        assert found.fetchall() == [(1, "", at, at)]
 
 
 def test_a_database_of_a_newer_version_is_left_alone(path: Path, box: Box) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreDamaged, match="schema revision 9999, this program knows up to 0002") as caught:
+    with pytest.raises(StoreDamaged, match="schema revision 9999, this program knows up to 0003") as caught:
         Store.open(path, box)
     assert "newer version" in caught.value.hint
 

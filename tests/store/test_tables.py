@@ -23,6 +23,7 @@ CASCADES = {
     ("tokens", "user_id"): "users",
     ("user_preferences", "user_id"): "users",
     ("deliveries", "alert_id"): "alerts",
+    ("audit_cursors", "server_id"): "servers",
 }
 NULLED = {
     ("servers", "ssh_key_id"): "ssh_keys",
@@ -56,6 +57,7 @@ UNIQUE = [
     ("suspensions", "kind", "name"),
     ("leases", "name"),
     ("tokens", "digest"),
+    ("audit_cursors", "server_id"),
 ]
 WORDS = {
     ("users", "role"): "admin operator viewer",
