@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,6 +101,15 @@ def _site(site: Site) -> Iterator[Finding]:
     for name in site.spec.env:
         if name == ENV_OF_SITE or name.startswith("DB_"):
             yield reserved_env(name, "the daemon")
+    yield from _names_twice("cron", [job.name for job in site.spec.cron])
+    yield from _names_twice("workers", [worker.name for worker in site.spec.workers])
+
+
+def _names_twice(field: str, names: Sequence[str]) -> Iterator[Finding]:
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            message = f"another one of spec.{field} is called {name} too"
+            yield Finding(("spec", field, place, "name"), "name-twice", message, "rename one of them")
 
 
 def reserved_env(name: str, owner: str) -> Finding:
@@ -138,11 +147,7 @@ def _database(database: Database) -> Iterator[Finding]:
 def _rollout(rollout: Rollout) -> Iterator[Finding]:
     spec = rollout.spec
     for field, items in (("waves", spec.waves), ("windows", spec.windows)):
-        names = [item.name for item in items]
-        for place, name in enumerate(names):
-            if name in names[:place]:
-                message = f"another one of spec.{field} is called {name} too"
-                yield Finding(("spec", field, place, "name"), "name-twice", message, "rename one of them")
+        yield from _names_twice(field, [item.name for item in items])
     for place, window in enumerate(spec.windows):
         if windows.zone(window.timezone) is None:
             message = f"there is no time zone {window.timezone}"

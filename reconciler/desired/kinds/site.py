@@ -19,6 +19,7 @@ from reconciler.desired.kinds.common import (
 )
 from reconciler.desired.kinds.drift import Drift
 from reconciler.desired.kinds.health import SiteCheck
+from reconciler.desired.kinds.jobs import CronJob, Worker
 from reconciler.desired.kinds.server import PhpVersion
 
 
@@ -91,9 +92,15 @@ class SiteSpec(Spec):
         default_factory=dict,
         description="Further lines of the site's `.env`. Values are never shown in plans. Names the daemon sets (`APP_URL`, `DB_*`) are refused.",
     )
+    cron: tuple[CronJob, ...] = Field(
+        default=(), max_length=100, description="Commands that run by the clock, as the site's user."
+    )
+    workers: tuple[Worker, ...] = Field(
+        default=(), max_length=50, description="Commands that are always up, as the site's user."
+    )
     state: Literal["active", "suspended"] = Field(
         default="active",
-        description="`suspended`: every request is answered 503 and PHP is stopped; everything is kept.",
+        description="`suspended`: every request is answered 503, PHP, cron jobs and workers are stopped; everything is kept.",
     )
     drift: Drift = Field(
         default_factory=Drift,

@@ -18,6 +18,8 @@ RULES = KindRules(
         ("php",): Risk.RELOAD,
         ("php", "uploadMaxFilesize"): Risk.RELOAD,
         ("env",): Risk.NONE,
+        ("cron",): Risk.NONE,
+        ("workers",): Risk.RESTART,
         ("state",): Risk.DOWNTIME,
     },
     sensitive=(("env", ANY),),
