@@ -12,6 +12,7 @@ metadata: {{name: {name}}}
 spec:
   address: {address}
   os: alma_9
+  selinux: {{mode: disabled}} # the nodes are containers, whose kernel has none
   sshKey: bench
   databaseEngines: [mariadb]
   software: {{php: ["8.2"]}}

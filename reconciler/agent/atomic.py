@@ -4,10 +4,11 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from contextlib import suppress
 from typing import Any, Callable, NamedTuple, Optional
 
-from . import places
+from . import places, selinux
 from .faults import StepFault
 from .walk import Parent, look
 
@@ -65,7 +66,8 @@ def replace(parent: Parent, fill: Callable[[int], None], owner: Owner) -> None:
     temporary = temporary_name(parent.name)
     remove_temporary(parent)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o600, dir_fd=parent.fd)
+    with selinux.creating(parent.path, stat.S_IFREG):
+        fd = os.open(temporary, flags, 0o600, dir_fd=parent.fd)
     try:
         try:
             fill(fd)
@@ -89,13 +91,20 @@ def link(parent: Parent, target: str) -> None:
     """Make a symbolic link take the place of `parent.name`. Raises OSError."""
     temporary = temporary_name(parent.name)
     remove_temporary(parent)
-    os.symlink(target, temporary, dir_fd=parent.fd)
+    with selinux.creating(parent.path, stat.S_IFLNK):
+        os.symlink(target, temporary, dir_fd=parent.fd)
     try:
         os.rename(temporary, parent.name, src_dir_fd=parent.fd, dst_dir_fd=parent.fd)
     except BaseException:
         remove_temporary(parent)
         raise
     os.fsync(parent.fd)
+
+
+def make_folder(parent: Parent) -> None:
+    """Make a folder that only root may enter, with the label of its path. Raises OSError, StepFault."""
+    with selinux.creating(parent.path, stat.S_IFDIR):
+        os.mkdir(parent.name, 0o700, dir_fd=parent.fd)
 
 
 def sync_folder(path: str) -> None:

@@ -4,7 +4,8 @@ import os
 import shutil
 from typing import Dict
 
-from . import places
+from . import places, selinux
+from .faults import StepFault
 
 
 def _os_release() -> Dict[str, str]:
@@ -32,9 +33,11 @@ def _first_line(path: str) -> str:
         return ""
 
 
-def _selinux() -> str:
-    value = _first_line("/sys/fs/selinux/enforce")
-    return {"1": "enforcing", "0": "permissive"}.get(value, "disabled")
+def _module() -> str:
+    try:
+        return selinux.installed_module("panel") if selinux.enabled() else ""
+    except StepFault:
+        return ""
 
 
 def package_manager() -> str:
@@ -55,7 +58,10 @@ def gather() -> Dict[str, str]:
         "kernel": system.release,
         "arch": system.machine,
         "package_manager": package_manager(),
-        "selinux": _selinux(),
+        "selinux": selinux.mode(),
+        "selinux_policy": selinux.policy() if selinux.enabled() else "",
+        "selinux_policy_version": selinux.policy_version(),
+        "selinux_module": _module(),
         "boot_id": places.boot_id(),
         "machine_id": _first_line("/etc/machine-id"),
     }

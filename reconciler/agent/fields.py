@@ -13,6 +13,7 @@ PREFIXES = (
     "/etc/nginx/",
     "/etc/panel/",
     "/etc/systemd/system/panel-",
+    "/etc/systemd/system/nginx.service.d/panel-",
     "/etc/tmpfiles.d/panel-",
     "/home/",
     "/var/lib/panel-sites/",
@@ -27,7 +28,7 @@ PREFIXES = (
     "/etc/logrotate.d/panel-",
 )
 # Folders that may be made themselves, beside what is below them.
-FOLDERS = ("/etc/panel", "/var/log/panel")
+FOLDERS = ("/etc/panel", "/var/log/panel", "/etc/systemd/system/nginx.service.d")
 HOMES = ("/home/", "/var/lib/panel-sites/")
 
 MAX_BODY = 64 * 1024 * 1024
@@ -122,6 +123,49 @@ def prefix(value: Any) -> None:
         raise ValueError("is not an absolute path of plain characters")
     if not any(value.startswith(known) for known in PREFIXES):
         raise ValueError("reaches beyond the folders that this agent may write")
+
+
+policy_module = one_of("panel", "panel_local")
+policy_source = pattern(r"/etc/panel/selinux/panel(_local)?\.(te|fc)", "a source of our policy modules")
+_boolean_name = pattern(r"[a-z][a-z0-9_]{0,63}", "the name of a boolean")
+_label_type = pattern("site_content_t|laravel_(app_rw|env|php_fpm_run)_t", "one of the types of sites' files")
+_label_level = pattern(r"s0:c[0-9]{1,4},c[0-9]{1,4}", "a level of two categories")
+_label_pattern = re.compile(r"(/(?:[A-Za-z0-9_-]|\\[.-])(?:[A-Za-z0-9_/-]|\\[.-])*)(\(/\.\*\)\?)?\Z")
+_RUN = ("/run/panel-fpm/", "/var/run/panel-fpm/")
+
+
+def booleans(value: Any) -> None:
+    """Switches of the policy by name."""
+    if not isinstance(value, dict) or not 1 <= len(value) <= 200:
+        raise ValueError("is not an object of 1 to 200 booleans")
+    for name, switch in value.items():
+        _boolean_name(name)
+        boolean(switch)
+
+
+def label_root(value: Any) -> None:
+    """A folder whose contents are labelled: a home, or the run-time folder of a site."""
+    text = _normal_path(value)
+    if not any(text.startswith(known) and "/" not in text[len(known) :] for known in (*HOMES, _RUN[0])):
+        raise ValueError("is neither a home nor a site's folder in /run/panel-fpm")
+
+
+def file_labels(value: Any) -> None:
+    """Which label goes to which paths: below homes and run-time folders only, with a site's types and two categories."""
+    if not isinstance(value, list) or not 1 <= len(value) <= 100:
+        raise ValueError("is not a list of 1 to 100 labels")
+    for label in value:
+        if not isinstance(label, dict) or set(label) != {"pattern", "type", "level"}:
+            raise ValueError("has a label with other fields than pattern, type and level")
+        _label_type(label["type"])
+        _label_level(label["level"])
+        text = label["pattern"]
+        match = _label_pattern.match(text) if isinstance(text, str) and len(text) < 512 else None
+        plain = match.group(1).replace("\\", "") if match else ""
+        if ".." in plain or not any(plain.startswith(k) and len(plain) > len(k) for k in (*HOMES, *_RUN)):
+            raise ValueError("has a pattern that is not below a home or /run/panel-fpm")
+    if len({label["pattern"] for label in value}) != len(value):
+        raise ValueError("names a pattern twice")
 
 
 def home(value: Any) -> None:

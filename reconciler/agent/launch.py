@@ -15,6 +15,9 @@ def program() -> str:
 
 def _command(deployment: str) -> List[str]:
     if os.path.isfile(program()):
+        if os.access(program(), os.X_OK):
+            # by its own file, not by the interpreter's: the file is what leads into the agent's SELinux domain
+            return [program(), "run", deployment]
         return [sys.executable, "-I", "-S", program(), "run", deployment]
     package = __name__.rpartition(".")[0]
     return [sys.executable, "-m", package + ".main", "run", deployment]

@@ -38,6 +38,7 @@ class UnitState(NamedTuple):
         return self.file_state in ("enabled", "enabled-runtime", "static", "alias", "indirect", "generated")
 
 
+_WORKER = "panel-worker-"
 _UNKNOWN_UNIT = UnitState("not-found", "inactive", "dead", "")
 
 
@@ -92,14 +93,24 @@ def show_units(names: List[str]) -> Dict[str, UnitState]:
     wanted = ["LoadState", "ActiveState", "SubState", "UnitFileState"]
     try:
         found = systemd_bus.properties(names, wanted)
-        return {name: UnitState(*found[place]) for place, name in enumerate(names)}
+        return {name: _seen(name, UnitState(*found[place])) for place, name in enumerate(names)}
     except (OSError, ValueError, LookupError, struct.error):
         return _show_by_program(names, wanted)
 
 
 def _show_by_program(names: List[str], wanted: List[str]) -> Dict[str, UnitState]:
     shown = _show(names, wanted)
-    return {name: UnitState(*[values.get(field, "") for field in wanted]) for name, values in shown.items()}
+    return {
+        name: _seen(name, UnitState(*[values.get(field, "") for field in wanted]))
+        for name, values in shown.items()
+    }
+
+
+def _seen(name: str, state: UnitState) -> UnitState:
+    """A worker between two attempts counts as running: whether its program works is the application's affair."""
+    if name.startswith(_WORKER) and state.sub == "auto-restart":
+        return state._replace(active="active")
+    return state
 
 
 def _show(names: List[str], wanted: Sequence[str]) -> Dict[str, Dict[str, str]]:
@@ -155,6 +166,7 @@ class World:
         self._users: Dict[int, str] = {}
         self._groups: Dict[int, str] = {}
         self.postgresql_databases: Set[str] = set()
+        self._labels: List[Step] = []
         for step in steps:
             self._expect(step)
 
@@ -164,6 +176,8 @@ class World:
             self._names["packages"].append(step.get("name") or step["package"])
         elif kind == "unit":
             self._names["units"].append(step["name"])
+        elif kind == "selinux_labels":
+            self._labels.append(step)
         elif kind.startswith("mariadb_"):
             self._engines.add("mariadb")
         elif kind.startswith("postgresql_") and kind != "postgresql_cluster":
@@ -260,6 +274,11 @@ class World:
         """`installed`, asked anew, of any package. Raises StepFault."""
         ask = _rpm_installed if self.package_manager == "dnf" else _dpkg_installed
         return package in ask([package])
+
+    def labels_of(self, step: Step) -> List[Step]:
+        """The steps that label sites and are not removals, this one among them: what one of them sets, all may set."""
+        others = [one for one in self._labels if one.get("state", "present") == "present"]
+        return others if step in others else [step, *others]
 
     def unit(self, name: str) -> UnitState:
         """The state of a unit that a step names. Raises StepFault."""

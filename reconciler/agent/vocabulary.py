@@ -102,6 +102,17 @@ SHAPES: Dict[str, Shape] = {
         ),
         _named("name"),
     ),
+    "selinux_module": _shape(
+        {"name": fields.policy_module},
+        dict(_STATE, source=fields.policy_source, contexts=fields.nullable(fields.policy_source)),
+        _named("name"),
+    ),
+    "selinux_booleans": _shape({"booleans": fields.booleans}, {}, lambda step: "node"),
+    "selinux_labels": _shape(
+        {"site": fields.server, "roots": fields.list_of(fields.label_root, most=8, least=1)},
+        dict(_STATE, labels=fields.file_labels),
+        _named("site"),
+    ),
     "mariadb_database": _shape(
         {"name": fields.mariadb_name},
         dict(_STATE, charset=fields.charset, collation=fields.charset),
@@ -138,6 +149,8 @@ _NEEDED_WHEN_PRESENT = {
     "directory": ("owner", "group", "mode"),
     "file": ("owner", "group", "mode", "sha256", "size"),
     "symlink": ("target",),
+    "selinux_module": ("source",),
+    "selinux_labels": ("labels",),
     "mariadb_user": ("password",),
     "mariadb_grant": ("privileges",),
     "postgresql_role": ("password",),

@@ -25,7 +25,13 @@ if TYPE_CHECKING:  # a plan between commits needs no database and no SSH, and pa
     from reconciler.plan.recorded import Recorded, RecordedResource
     from reconciler.store import Store
 
-_RENDERS = (assets.folder("templates"), assets.package("blueprint"), assets.package("platforms"))
+_RENDERS = (
+    assets.folder("templates"),
+    assets.folder("selinux"),
+    assets.package("blueprint"),
+    assets.package("platforms"),
+    assets.package("selinux"),
+)
 ENGINE = f"reconciler {__version__}+{assets.fingerprint(*_RENDERS)}"
 """What renders steps: the program's version and a digest of templates, blueprints and platforms."""
 

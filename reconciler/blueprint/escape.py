@@ -44,6 +44,16 @@ def unit_text(value: object) -> str:
     return text.replace("%", "%%")
 
 
+def unit_argument(value: object) -> str:
+    """One argument of `ExecStart=`, in quotes: taken as it is, without systemd's specifiers, variables and escapes."""
+    text = str(value)
+    if _CONTROL.search(text):
+        raise ValueError(f"{text!r} cannot stand literally in a unit file")
+    for sign, written in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        text = text.replace(sign, written)
+    return f'"{text}"'
+
+
 def dotenv(value: object) -> str:
     r"""A double-quoted value of a `.env` file, with `\`, `"` and `$` escaped by a backslash.
 
@@ -62,6 +72,7 @@ FILTERS = {
     "nginx": nginx,
     "ini": ini,
     "unit_text": unit_text,
+    "unit_argument": unit_argument,
     "dotenv": dotenv,
 }
 """Names under which the templates know these."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from reconciler.blueprint import steps
 from reconciler.blueprint.model import Body, Step
 from reconciler.blueprint.places import Places, body_limit, request_seconds
+from reconciler.blueprint.selinux import Level
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.kinds import Site
 
 
-def configuration(site: Site, places: Places, templates: Templates) -> tuple[Step, ...]:
+def configuration(
+    site: Site, places: Places, templates: Templates, level: Level | None = None
+) -> tuple[Step, ...]:
     """The files: php-fpm's configuration, the unit and the rotation of PHP's log."""
     spec, platform = site.spec, places.platform
     binary = platform.php.binary_of(spec.php_version)
@@ -21,6 +24,7 @@ def configuration(site: Site, places: Places, templates: Templates) -> tuple[Ste
         "mariadb_socket": platform.mariadb.socket,
         "body_limit": body_limit(spec.php.upload_max_filesize),
         "request_seconds": request_seconds(spec.php.max_execution_time),
+        "context": level.php if level is not None else "",
     }
     return (
         steps.file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reconciler.desired.kinds import Site
 from reconciler.platforms import Platform
@@ -26,7 +27,7 @@ class Places:
     @staticmethod
     def of(site: Site, user: str, platform: Platform) -> Places:
         """The places of `site`. Raises ValueError for a system user that is not a plain account name."""
-        if not _ACCOUNT.match(user):
+        if not is_account(user):
             raise ValueError(f"{site.address}: {user!r} is not a system user's name")
         below = site.spec.document_root or ("public" if site.spec.app_type == "laravel" else "")
         root = f"/home/{user}/public_html" + (f"/{below}" if below else "")
@@ -85,6 +86,17 @@ class Places:
         """Where the web server reaches php-fpm."""
         return f"{self.runtime}/php.sock"
 
+    unit_folder: ClassVar[str] = "/etc/systemd/system"
+    """Where the unit files are."""
+
+    def cron(self, job: str) -> str:
+        """The units of a cron job, less their suffixes. Names have no underscore, so no two sites' jobs meet in one."""
+        return f"panel-cron-{self.site}_{job}"
+
+    def worker(self, worker: str) -> str:
+        """The template of a worker's units, less `@` and suffix."""
+        return f"panel-worker-{self.site}_{worker}"
+
     @property
     def unit(self) -> str:
         """The unit that runs the site's php-fpm."""
@@ -93,7 +105,7 @@ class Places:
     @property
     def unit_file(self) -> str:
         """Its unit file."""
-        return f"/etc/systemd/system/{self.unit}"
+        return f"{self.unit_folder}/{self.unit}"
 
     @property
     def logrotate(self) -> str:
@@ -114,6 +126,11 @@ class Places:
     def vhost_link_target(self) -> str:
         """What that symlink points at."""
         return self.platform.nginx.enabled_target.format(site=self.site, domain=self.domain)
+
+
+def is_account(name: str) -> bool:
+    """Whether a name is a plain account name."""
+    return _ACCOUNT.match(name) is not None
 
 
 def body_limit(upload: str) -> str:

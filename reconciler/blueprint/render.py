@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from reconciler.blueprint import database, server, site
+from reconciler.blueprint import database, selinux, server, site
 from reconciler.blueprint.model import Bundle, Section
+from reconciler.blueprint.places import is_account
 from reconciler.blueprint.templates import Templates, shipped
 from reconciler.desired.fleet import Fleet, Key
 from reconciler.desired.kinds import Database, Kind, Server, Site
 from reconciler.kit.secret import MASK, Secret
 from reconciler.platforms import for_os
+from reconciler.selinux import mcs
 
 SecretSource = Callable[[Key, str], Secret]
 """Gives a resource's secret by the name of its field: `(Key(Kind.DATABASE, "shop-db"), "password")`."""
@@ -54,10 +56,10 @@ def sections(
         made.append(database.section(found, passwords[found.name]))
         if found.spec.site is not None:
             of_site.setdefault(found.spec.site, []).append((found, passwords[found.name]))
-    made += [
-        site.section(found, _system_user(found, identities), of_site.get(found.name, ()), platform, templates)
-        for found in fleet.sites(server_.name)
-    ]
+    for one in fleet.sites(server_.name):
+        user = _system_user(one, identities)
+        level = selinux.Level.of(server_, platform, _mcs_id(one, user, identities))
+        made.append(site.section(one, user, of_site.get(one.name, ()), platform, templates, level))
     return tuple(made)
 
 
@@ -65,7 +67,17 @@ def _system_user(found: Site, identities: Identities) -> str:
     user = identities.get(Key(Kind.SITE, found.name), {}).get("system_user")
     if user is None:
         raise ValueError(f"{found.address} has no system user yet")
+    if not is_account(user):
+        raise ValueError(f"{found.address}: {user!r} is not a system user's name")
     return user
+
+
+def _mcs_id(found: Site, user: str, identities: Identities) -> str | None:
+    given = identities[Key(Kind.SITE, found.name)].get("mcs_id")
+    if given is not None:
+        return given
+    number = mcs.of_user(user)  # a site from before there were levels
+    return None if number is None else str(number)
 
 
 def bundle(

@@ -1,10 +1,10 @@
-"""A Site's section: system user, folders, `.env`, PHP and the virtual host."""
+"""A Site's section: system user, folders, `.env`, PHP, jobs and the virtual host."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reconciler.blueprint import env, php, steps, web
+from reconciler.blueprint import env, jobs, php, selinux, steps, web
 from reconciler.blueprint.model import Section, Step
 from reconciler.blueprint.places import Places
 from reconciler.blueprint.templates import Templates
@@ -19,18 +19,23 @@ def section(
     databases: Sequence[tuple[Database, Secret]],
     platform: Platform,
     templates: Templates,
+    level: selinux.Level | None = None,
 ) -> Section:
     """The section of `site`; needs its server's and its databases', whose logins its `.env` holds.
 
-    `user` is the system user allocated to the site. Raises ValueError when it is not a plain account name.
+    `user` is the system user allocated to the site, `level` its SELinux level where its server has levels. Raises ValueError when it is not a plain account name.
     """
     places = Places.of(site, user, platform)
     needs = (f"Server/{site.spec.server}", *(database.address for database, _ in databases))
-    return Section(site.address, tuple(_steps(site, places, databases, templates)), needs)
+    return Section(site.address, tuple(_steps(site, places, databases, templates, level)), needs)
 
 
 def _steps(
-    site: Site, places: Places, databases: Sequence[tuple[Database, Secret]], templates: Templates
+    site: Site,
+    places: Places,
+    databases: Sequence[tuple[Database, Secret]],
+    templates: Templates,
+    level: selinux.Level | None,
 ) -> Iterator[Step]:
     yield steps.user(
         places.user,
@@ -41,6 +46,8 @@ def _steps(
         shell=places.platform.nologin,
         comment=f"site {site.name}",
     )
+    if level is not None:
+        yield selinux.site(site, places, level)
     yield from _folders(places)
     yield steps.file(
         places.env,
@@ -53,8 +60,10 @@ def _steps(
         # Laravel looks for .env in the application's folder; links of the site's own user are followed by PHP only
         yield steps.symlink(f"{places.public}/.env", "../.env")
     yield web.welcome(places, templates)
-    yield from php.configuration(site, places, templates)
+    yield from php.configuration(site, places, templates, level)
     yield php.unit(site, places)
+    yield from jobs.configuration(site, places, templates, level)
+    yield from jobs.units(site, places)
     yield from web.virtual_host(site, places, templates)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from reconciler.blueprint.model import Step
 from reconciler.kit.canonical import Json
 
-_NEVER = frozenset({"package", "repository", "hostname", "postgresql_cluster"})
-"""Types that stay: what is installed may be used by others, and a cluster is full of data."""
+_NEVER = frozenset({"package", "repository", "hostname", "postgresql_cluster", "selinux_booleans"})
+"""Types that stay: what is installed may be used by others, a cluster is full of data, and how a switch stood is not known."""
 
 _IDENTITY = {
     "group": ("name",),
@@ -17,6 +17,8 @@ _IDENTITY = {
     "file": ("path",),
     "symlink": ("path",),
     "unit": ("name",),
+    "selinux_module": ("name",),
+    "selinux_labels": ("site", "roots"),
     "mariadb_database": ("name",),
     "mariadb_user": ("name", "host"),
     "mariadb_grant": ("database", "user", "host"),
@@ -25,6 +27,9 @@ _IDENTITY = {
     "postgresql_grant": ("database", "role"),
 }
 """The fields that tell what is meant; the others say how it should be, which no longer matters."""
+
+_KEPT = frozenset({"selinux_module:panel"})
+"""The policy module stays: processes run in its domains, and files would be left without a type."""
 
 _REPLACED = "pg_hba.conf"
 """A file that the distribution brought and the server cannot start without."""
@@ -43,7 +48,7 @@ def removals(before: Sequence[Step], keep: Collection[str]) -> tuple[Step, ...]:
 
 
 def _undoable(step: Step) -> bool:
-    if step.type in _NEVER or step.params.get("state") == "absent":
+    if step.type in _NEVER or step.key in _KEPT or step.params.get("state") == "absent":
         return False
     if step.type == "unit":
         return step.params.get("active") is not False or step.params.get("enabled") is not False

@@ -10,6 +10,7 @@ from reconciler.blueprint.model import Step
 _DATA = frozenset({"mariadb_database", "postgresql_database", "user"})
 _FPM_CONFIG = re.compile(r"/etc/panel/fpm/(?P<site>[^/]+)\.conf\Z")
 _FPM_UNIT_FILE = re.compile(r"/etc/systemd/system/(?P<unit>panel-fpm-[^/]+\.service)\Z")
+_WORKER_FILE = re.compile(r"/etc/systemd/system/(?P<unit>panel-worker-[^/]+@)\.service\Z")
 
 
 def describe(step: Step) -> str:
@@ -31,11 +32,30 @@ def describe(step: Step) -> str:
             words = f"symbolic link {name} to {params['target']}"
         case "unit":
             words = f"unit {name}{_unit_state(step)}"
+        case "selinux_module":
+            words = f"SELinux policy module {name}"
+        case "selinux_booleans":
+            words = f"SELinux booleans{_switches(step)}"
+        case "selinux_labels":
+            words = f"SELinux labels of site {name}{_level(step)}"
         case "postgresql_cluster":
             words = f"PostgreSQL cluster in {params['data']}"
         case _:
             words = _describe_database(step)
     return words
+
+
+def _switches(step: Step) -> str:
+    found = step.params.get("booleans")
+    if not isinstance(found, dict):
+        return ""
+    return " " + ", ".join(f"{name} {'on' if found[name] else 'off'}" for name in sorted(found))
+
+
+def _level(step: Step) -> str:
+    listed = step.params.get("labels")
+    first = listed[0] if isinstance(listed, list | tuple) and listed else None
+    return f" ({first['level']})" if isinstance(first, dict) else ""
 
 
 def _unit_state(step: Step) -> str:
@@ -81,10 +101,15 @@ def risks(changed: Iterable[Step]) -> frozenset[str]:
     return frozenset(w for w in found if not (w.startswith("reload ") and f"restart {w[7:]}" in found))
 
 
+def _starts(template: str, own: Collection[str]) -> bool:
+    return any(unit.startswith(template) for unit in own)
+
+
 def _risks_of(step: Step, own: Collection[str]) -> set[str]:
     absent = step.params.get("state") == "absent"
     if step.type == "unit":
-        return {f"downtime {step.target}"} if absent or _flag(step, "active") is False else set()
+        stopped = absent or _flag(step, "active") is False
+        return {f"downtime {step.target}"} if stopped and not step.target.endswith(".timer") else set()
     if step.type in _DATA:
         return {f"data-loss {step.key}"} if absent else set()
     if step.type not in ("file", "symlink"):
@@ -95,6 +120,11 @@ def _risks_of(step: Step, own: Collection[str]) -> set[str]:
         return {f"reload panel-fpm-{match['site']}.service"}
     if (match := _FPM_UNIT_FILE.match(step.target)) and match["unit"] not in own:
         return {f"restart {match['unit']}"}
+    if match := _WORKER_FILE.match(step.target):
+        # that of a worker that is being made, or removed, disturbs none
+        return set() if absent or _starts(match["unit"], own) else {f"restart {match['unit']}.service"}
+    if step.target.startswith("/etc/systemd/system/nginx.service.d/") and "nginx.service" not in own:
+        return {"restart nginx.service"}
     if step.target.endswith("/pg_hba.conf") and "postgresql.service" not in own:
         return {"reload postgresql.service"}
     if step.target.startswith(("/etc/my.cnf.d/", "/etc/mysql/")) and "mariadb.service" not in own:

@@ -208,7 +208,7 @@ class Executor:
         self._progress.node(server.name, f"connecting to {target.address}")
         async with self._pool.node(target) as node:
             hello = await node.ready()
-            session.check_platform(hello, state)
+            session.check_fit(hello, state)
             fence = await self._store.awrite(
                 lambda tx: outcomes.fence(tx, server.name, hello.fence, hello.agent)
             )

@@ -33,11 +33,12 @@ class Observation:
     """What the nodes showed.
 
     `asked` are the servers that answered, `compared` the resources on them that were looked at; `unreachable` says why
-    the other servers did not answer.
+    the other servers did not answer, `unfit` which of those did and are not what their manifest says.
     """
 
     drift: list[DriftItem] = field(default_factory=list)
     unreachable: dict[str, str] = field(default_factory=dict)
+    unfit: dict[str, session.Unfit] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     compared: set[Key] = field(default_factory=set)
 
@@ -75,6 +76,8 @@ class Observer:
                 async with self._gate:
                     found = await self._ask(server, nodes[server.name], known, passwords, sections)
             except ReconcilerError as fault:
+                if isinstance(fault, session.Unfit):
+                    result.unfit[server.name] = fault
                 result.unreachable[server.name] = fault.message
             except Exception as fault:  # noqa: BLE001 - the other nodes are asked all the same
                 result.unreachable[server.name] = redact(
@@ -104,7 +107,7 @@ class Observer:
         target = await self._store.aread(lambda tx: access.target(tx, server))
         async with self._pool.node(target) as node:
             hello = await node.ready()
-            session.check_platform(hello, state)
+            session.check_fit(hello, state)
             checked = await node.check(state.bundle.digest, sections)
             if checked.known:
                 return checked.differences

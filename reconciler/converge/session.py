@@ -12,20 +12,39 @@ from reconciler.nodes.conversation import OnEvent
 from reconciler.nodes.node import Node
 
 
-class WrongPlatform(NodeFault):
-    """The node runs another system than its manifest says; nothing was changed."""
+class Unfit(NodeFault):
+    """The node is not what its manifest says; nothing was changed."""
 
 
-def check_platform(hello: Hello, state: NodeState) -> None:
-    """Raise WrongPlatform when the node's real system is not the manifest's."""
-    server = state.server
-    said = platforms.matches(
-        platforms.for_os(server.spec.os.value), hello.facts.os_id, hello.facts.os_version
-    )
+class WrongPlatform(Unfit):
+    """The node runs another system."""
+
+
+class SELinuxNotEnforcing(Unfit):
+    """The server declares that SELinux enforces, and the node's kernel does not."""
+
+
+def check_fit(hello: Hello, state: NodeState) -> None:
+    """Raise Unfit's leaves when the node's system, or what its kernel enforces, is not the manifest's."""
+    server, facts = state.server, hello.facts
+    platform = platforms.for_os(server.spec.os.value)
+    said = platforms.matches(platform, facts.os_id, facts.os_version)
     if said:
         raise WrongPlatform(
             server.name, said, hint=f"correct spec.os of {server.address}, or address another node"
         )
+    declared = server.spec.selinux.mode or platform.selinux.mode
+    if declared == "disabled" or facts.selinux == "enforcing":
+        return
+    if declared == "enforcing" or facts.selinux == "disabled":
+        said = f"SELinux is {facts.selinux} on the node, the manifest says {declared}"
+        raise SELinuxNotEnforcing(server.name, said, hint=_TO_DO[facts.selinux])
+
+
+_TO_DO: dict[str, str] = {
+    "permissive": "run `setenforce 1` on the node and set SELINUX=enforcing in /etc/selinux/config, or change spec.selinux.mode",
+    "disabled": "set SELINUX=permissive in /etc/selinux/config, boot once to label the files, then enforcing; or set spec.selinux.mode to disabled",
+}
 
 
 async def apply(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
+_BUILT = (".pyc", ".mod", ".pp")
+
 
 def folder(name: str) -> Path:
-    """The folder `templates` or `schemas`. Raises FileNotFoundError when the installation is incomplete."""
+    """The folder `templates`, `schemas` or `selinux`. Raises FileNotFoundError when the installation is incomplete."""
     for candidate in (_PACKAGE / "_assets" / name, _PACKAGE.parent / name):
         if candidate.is_dir():
             return candidate
@@ -20,7 +22,7 @@ def fingerprint(*folders: Path) -> str:
     """Twelve hexadecimal digits that stand for the files of these folders: they change when any of them does."""
     digest = hashlib.sha256()
     for top in folders:
-        for path in sorted(p for p in top.rglob("*") if p.is_file() and p.suffix != ".pyc"):
+        for path in sorted(p for p in top.rglob("*") if p.is_file() and p.suffix not in _BUILT):
             digest.update(f"{path.relative_to(top)}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -308,6 +308,9 @@ class Worker:
         fault = "; ".join(observed.unreachable.values())
         for name in observed.asked:
             await self._means.reachable(name, "", look.target.commit)
+        for name in sorted(observed.unfit):
+            await self._means.reachable(name, "", look.target.commit)
+            raise observed.unfit[name]
         if fault:
             for name, why in observed.unreachable.items():
                 await self._means.reachable(name, why, look.target.commit)

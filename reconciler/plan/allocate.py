@@ -1,4 +1,4 @@
-"""System users of new sites: `web1`, `web2`, … per server, never used again."""
+"""What new sites are given: system users `web1`, `web2`, … per server and the SELinux categories that go with each, never again."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from reconciler.desired.fleet import Key
 from reconciler.plan.masking import UNKNOWN
 from reconciler.plan.recorded import Recorded
+from reconciler.selinux import mcs
 
 SYSTEM_USER = "system_user"
+MCS_ID = "mcs_id"
 _FORM = re.compile(r"^web([1-9][0-9]*)$")
 _PLACEHOLDER = "unknown-"
 
@@ -36,17 +38,20 @@ class Allocator:
         self._next[server] = max(number, self._next.get(server, 1))
 
     def take(self, site: Key, server: str) -> dict[str, str]:
-        """The identity of a new site on `server`. Offline it is a placeholder that `shown` turns into words."""
+        """The identity of a new site on `server`. Offline it is a placeholder that `shown` turns into words.
+
+        Raises UsageFault when the server has given out its last categories.
+        """
         if self._offline:
             return placeholder(site)
         number = self._next.get(server, 1)
         self._next[server] = number + 1
-        return {SYSTEM_USER: f"web{number}"}
+        return {SYSTEM_USER: f"web{number}", MCS_ID: str(mcs.of_site(number))}
 
 
 def placeholder(site: Key) -> dict[str, str]:
     """An identity for rendering where none is known: different for each site, so that step keys stay unique."""
-    return {SYSTEM_USER: f"{_PLACEHOLDER}{site.name}"}
+    return {SYSTEM_USER: f"{_PLACEHOLDER}{site.name}", MCS_ID: f"{_PLACEHOLDER}{site.name}"}
 
 
 def shown(text: str, identity: Mapping[str, str]) -> str:

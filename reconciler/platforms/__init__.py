@@ -9,7 +9,7 @@ from reconciler.platforms.debian13 import DEBIAN13
 from reconciler.platforms.el8 import EL8
 from reconciler.platforms.el9 import EL9
 from reconciler.platforms.el10 import EL10
-from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql, Repository
+from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql, Repository, SELinux
 
 _ALMA, _ROCKY = "almalinux", "rocky"
 
@@ -54,6 +54,7 @@ __all__ = [
     "Platform",
     "PostgreSql",
     "Repository",
+    "SELinux",
     "for_os",
     "matches",
 ]

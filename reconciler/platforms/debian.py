@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql
+from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql, SELinux
 
 _PHP_PARTS = (
     "fpm",
@@ -41,6 +41,21 @@ MARIADB = MariaDb(
     open_root=False,
 )
 
+SELINUX = SELinux(
+    mode="disabled",
+    packages=(
+        "selinux-policy-default",
+        "policycoreutils",
+        "policycoreutils-python-utils",
+        "checkpolicy",
+        "semodule-utils",
+        "auditd",
+    ),
+    run="/run",
+    # start-stop-daemon is of the type of any program, which is no way into a domain
+    nginx_resets=("ExecStop=", "ExecStop=/usr/sbin/nginx -s quit"),
+)
+
 
 def platform(major: int, *, php: str, postgresql: str) -> Platform:
     """Debian `major` with the versions of PHP and PostgreSQL that it ships."""
@@ -69,4 +84,5 @@ def platform(major: int, *, php: str, postgresql: str) -> Platform:
             hba=f"/etc/postgresql/{postgresql}/main/pg_hba.conf",
             hba_mode="0640",
         ),
+        selinux=SELINUX,
     )

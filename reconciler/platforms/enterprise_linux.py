@@ -6,7 +6,7 @@ Units are installed disabled and stopped (systemd presets), and there is neither
 
 from __future__ import annotations
 
-from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql, Repository
+from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql, Repository, SELinux
 
 _PHP_PARTS = (
     "fpm",
@@ -45,6 +45,9 @@ NGINX = Nginx(
     cache="/var/lib/nginx",
 )
 
+SELINUX_PACKAGES = ("policycoreutils", "policycoreutils-python-utils", "checkpolicy", "audit")
+"""policycoreutils brings semodule_package, semodule and restorecon, the Python tools semanage."""
+
 
 def platform(major: int, *, mariadb: str, postgresql: str, open_root: bool) -> Platform:
     """Enterprise Linux `major`; the database servers are named by their packages."""
@@ -78,5 +81,12 @@ def platform(major: int, *, mariadb: str, postgresql: str, open_root: bool) -> P
             setup="el",
             hba="/var/lib/pgsql/data/pg_hba.conf",
             hba_mode="0600",
+        ),
+        selinux=SELinux(
+            mode="enforcing",
+            packages=SELINUX_PACKAGES,
+            run="/run" if major >= 10 else "/var/run",
+            # rm is of the type of any program, which is no way into a domain; `nginx -t` is
+            nginx_resets=("ExecStartPre=", "ExecStartPre=/usr/sbin/nginx -t"),
         ),
     )

@@ -92,6 +92,20 @@ class PostgreSql:
 
 
 @dataclass(frozen=True)
+class SELinux:
+    """How SELinux is there. `packages` are what building and installing a policy module takes, and the audit daemon.
+
+    `mode` is what a Server that does not say is taken to declare. `run` is where the policy looks run-time files up.
+    `nginx_resets` are lines that take programs out of the web server's unit which its domain could not start.
+    """
+
+    mode: str
+    packages: tuple[str, ...]
+    run: str
+    nginx_resets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Platform:
     """One operating system in one major version. `os_id` and `os_version` as os-release(5) has them."""
 
@@ -106,6 +120,7 @@ class Platform:
     nginx: Nginx
     mariadb: MariaDb
     postgresql: PostgreSql
+    selinux: SELinux
 
     @property
     def php_versions(self) -> tuple[str, ...]:

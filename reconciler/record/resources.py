@@ -11,6 +11,7 @@ from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Database, Kind, Resource, Rollout, Server, Site, SSHKey, User
 from reconciler.errors import Conflict, StoreFault
 from reconciler.kit import ids
+from reconciler.selinux import mcs
 from reconciler.store import Tx
 from reconciler.store.queries import databases, servers, sites, ssh_keys, users
 from reconciler.store.queries.databases import DatabaseFields
@@ -69,8 +70,15 @@ def _put_site(tx: Tx, manifest: Site, identity: Mapping[str, str]) -> None:
         system_user=user,
         php_version=spec.php_version,
         app_type=spec.app_type,
+        mcs_id=_mcs_id(identity),
     )
     sites.upsert(tx, manifest.name, fields)
+
+
+def _mcs_id(identity: Mapping[str, str]) -> int | None:
+    """The number of the site's categories; one from before there were any gets those of its system user."""
+    given = identity.get("mcs_id")
+    return int(given) if given is not None else mcs.of_user(identity["system_user"])
 
 
 def reserve(tx: Tx, server: str, identity: Mapping[str, str]) -> None:

@@ -105,6 +105,8 @@ def facts_of(os: str) -> Facts:
         selinux=selinux,
         boot_id="boot-1",
         machine_id="machine-1",
+        selinux_policy="targeted" if selinux != "disabled" else "",
+        selinux_policy_version="33" if selinux != "disabled" else "",
     )
 
 

@@ -21,6 +21,31 @@ HOSTILE = st.text(
     max_size=30,
 )
 """Every value that a manifest's `env` may hold."""
+_COMMAND = HOSTILE.map(lambda text: "true; " + text)
+_JOB_NAMES = st.lists(st.sampled_from(["a", "a-b", "b"]), unique=True, max_size=3)
+_SCHEDULE = st.sampled_from(["* * * * *", "@daily", "0 3 13 * fri"])
+_JOBS = st.fixed_dictionaries(
+    {
+        "cron": _JOB_NAMES.flatmap(
+            lambda names: st.tuples(
+                *(
+                    st.fixed_dictionaries({"name": st.just(n), "schedule": _SCHEDULE, "command": _COMMAND})
+                    for n in names
+                )
+            ).map(list)
+        ),
+        "workers": _JOB_NAMES.flatmap(
+            lambda names: st.tuples(
+                *(
+                    st.fixed_dictionaries(
+                        {"name": st.just(n), "command": _COMMAND, "replicas": st.integers(1, 3)}
+                    )
+                    for n in names
+                )
+            ).map(list)
+        ),
+    }
+)
 
 
 def _entry(kind: Kind, name: str, spec: dict[str, Any]) -> Entry:
@@ -62,6 +87,8 @@ def fleets(draw: st.DrawFn, os: str | None = None) -> Fleet:
             "state": draw(st.sampled_from(["active", "suspended"])),
             "env": draw(st.dictionaries(_ENV_NAME, HOSTILE, max_size=3)),
         }
+        if draw(st.booleans()):
+            spec |= draw(_JOBS)
         if draw(st.booleans()):
             spec["documentRoot"] = draw(st.sampled_from(["web", "a/b"]))
         entries.append(_entry(Kind.SITE, name, spec))

@@ -120,3 +120,26 @@ def test_a_request_may_be_a_little_bigger_than_the_biggest_file(upload: str, lim
 def test_what_is_no_size_is_refused(size: str) -> None:
     with pytest.raises(ValueError, match="is not a size"):
         body_limit(size)
+
+
+def _systemd_words(text: str) -> list[str]:
+    """The words of a line of `ExecStart=` as systemd.service(5) reads double quotes, escapes, `%%` and `$$`."""
+    words = []
+    for quoted, bare in re.findall(r'"((?:[^"\\]|\\.)*)"|([^\s"]+)', text, re.DOTALL):
+        word = re.sub(r'\\([\\"])', r"\1", quoted or bare).replace("%%", "\0")
+        assert "%" not in word, "a specifier"
+        word = word.replace("\0", "%").replace("$$", "\0")
+        assert "$" not in word, "a variable"
+        words.append(word.replace("\0", "$"))
+    return words
+
+
+@given(TEXT)
+def test_an_argument_of_a_unit_is_one_word_and_means_itself(value: str) -> None:
+    try:
+        text = escape.unit_argument(value)
+    except ValueError:
+        assert re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", value)
+        return
+    assert "\n" not in text
+    assert _systemd_words(f"/bin/sh -c {text}") == ["/bin/sh", "-c", value]

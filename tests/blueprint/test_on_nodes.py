@@ -21,7 +21,7 @@ from .fleets import fleet_of, only_server, system_users
 FLEET = """
 kind: Server
 metadata: {name: web1}
-spec: {address: 203.0.113.10, os: OS, sshKey: admin, databaseEngines: [mariadb, postgresql], software: {php: ["8.2"]}}
+spec: {address: 203.0.113.10, os: OS, selinux: {mode: disabled}, sshKey: admin, databaseEngines: [mariadb, postgresql], software: {php: ["8.2"]}}
 ---
 kind: Site
 metadata: {name: blog}

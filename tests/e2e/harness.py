@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(sys.executable).parent / "reconciler"
 AUTHOR = ("Ada", "ada@example.test")
 OS = {"el9": "alma_9", "debian12": "debian_12"}
+SELINUX = {"mode": "disabled"}
+"""The nodes of the lab are containers, whose kernel has none; tests/vm has a machine that enforces."""
 PHP = {"el9": ["8.2", "8.4"], "debian12": ["8.2"]}
 NEVER = ("Traceback", "internal fault", "•••MISSING")
 """What no verb may ever print."""
@@ -213,6 +215,7 @@ class Stage:
             sshKey="fleet",
             databaseEngines=["mariadb", "postgresql"],
             software={"php": PHP[family]},
+            selinux=SELINUX,
         )
         self.fleet.commit(f"Declare {name}")
         identity = str(node.lab.key.private)

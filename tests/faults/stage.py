@@ -87,6 +87,7 @@ class Stage(harness.Stage):
             os=harness.OS[family],
             sshKey="fleet",
             software={"php": ["8.2"]},
+            selinux=harness.SELINUX,
         )
 
     @property

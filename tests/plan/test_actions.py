@@ -18,7 +18,7 @@ def test_a_first_plan_creates_everything_with_what_others_need_first() -> None:
     plan = plan_of(fleet_of(*reversed(usual())))
     assert [c.address for c in plan.changes] == ["SSHKey/ops", "Server/web1", "Database/shop-db", "Site/shop"]
     assert {c.action for c in plan.changes} == {Action.CREATE}
-    assert only(plan, "Site/shop").identity == {"system_user": "web1"}
+    assert only(plan, "Site/shop").identity == {"system_user": "web1", "mcs_id": "4950"}
     assert [s.op for s in only(plan, "Site/shop").steps] == ["create"] * 6
 
 
@@ -60,7 +60,7 @@ def test_a_site_that_moves_to_another_server_is_replaced_and_gets_a_user_there()
     plan = plan_of(fleet_of(*usual(server="web2")[:3], other, settled), recorded)
     change = only(plan, "Site/shop")
     assert (change.action, change.server, change.previous_server) == (Action.REPLACE, "web2", "web1")
-    assert change.identity == {"system_user": "web2"}
+    assert change.identity == {"system_user": "web2", "mcs_id": "4951"}
     assert [d.path for d in change.diffs if d.forces_replacement] == [("spec", "server")]
     assert [s.op for s in change.steps] == ["delete"] * 6 + ["create"] * 6
     assert change.destroys
@@ -136,7 +136,7 @@ def test_a_rename_keeps_the_system_user_and_destroys_nothing() -> None:
         site_key("shop"),
         "renamed",
     )
-    assert change.identity == {"system_user": "web1"}
+    assert change.identity == {"system_user": "web1", "mcs_id": "4950"}
     assert "user:web1" not in {s.key for s in change.steps}
     assert not any(c.destroys for c in plan.changes)
     assert all(c.address != "Site/shop" for c in plan.changes)
@@ -160,7 +160,7 @@ def test_renaming_a_server_moves_no_site() -> None:
         "Site/new": Action.CREATE,
     }
     assert only(plan, "Site/shop").previous_server is None
-    assert only(plan, "Site/new").identity == {"system_user": "web2"}
+    assert only(plan, "Site/new").identity == {"system_user": "web2", "mcs_id": "4951"}
     assert plan_of(after, apply(plan, recorded)).effective == ()
 
 
@@ -254,10 +254,10 @@ def test_system_users_are_never_given_twice() -> None:
     emptied = apply(plan_of(fleet_of(*usual()[:2]), recorded), recorded)
     assert site_key("shop") not in emptied.resources
     plan = plan_of(fleet_of(*usual()[:2], manifest(Kind.SITE, "next")), emptied)
-    assert only(plan, "Site/next").identity == {"system_user": "web2"}
+    assert only(plan, "Site/next").identity == {"system_user": "web2", "mcs_id": "4951"}
     lost_counter = replace(recorded, next_site_number={})
     plan = plan_of(fleet_of(*usual(), manifest(Kind.SITE, "next")), lost_counter)
-    assert only(plan, "Site/next").identity == {"system_user": "web2"}
+    assert only(plan, "Site/next").identity == {"system_user": "web2", "mcs_id": "4951"}
 
 
 def test_a_broken_resource_stays_and_so_does_what_its_neighbours_see_of_it() -> None:

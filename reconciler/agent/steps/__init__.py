@@ -2,7 +2,7 @@
 
 from typing import Dict
 
-from . import accounts, files, mariadb_steps, packages, postgresql_steps, units
+from . import accounts, files, mariadb_steps, packages, postgresql_steps, selinux_steps, units
 from .contract import Handler
 
 HANDLERS: Dict[str, Handler] = {
@@ -15,6 +15,9 @@ HANDLERS: Dict[str, Handler] = {
     "file": files.Files(),
     "symlink": files.Symlinks(),
     "unit": units.Units(),
+    "selinux_module": selinux_steps.Modules(),
+    "selinux_booleans": selinux_steps.Booleans(),
+    "selinux_labels": selinux_steps.Labels(),
     "mariadb_database": mariadb_steps.Databases(),
     "mariadb_user": mariadb_steps.Users(),
     "mariadb_grant": mariadb_steps.Grants(),

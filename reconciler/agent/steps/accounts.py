@@ -5,7 +5,7 @@ import pwd
 import time
 from typing import Any, Dict, List, Optional
 
-from .. import atomic, observe, places, process, walk
+from .. import atomic, observe, places, process, selinux, walk
 from ..faults import StepFault, cause, os_fault
 from ..observe import World
 from ..vocabulary import Step
@@ -14,13 +14,18 @@ from .contract import Change, Finding, Handler, Run, absent, change
 
 _FIRST_ORDINARY_UID = 1000
 _PATIENCE_SECONDS = 15.0
+_ACCOUNTS = ("useradd", "usermod", "userdel", "groupadd", "groupdel")
 _ARCHIVE_SECONDS = 3600.0
 
 
 def _call(argv: List[str], timeout: float = 120.0) -> None:
     done = process.run(argv, timeout=timeout)
-    if not done.ok():
-        raise StepFault(done.reason(argv[0]))
+    if done.ok():
+        return
+    why = done.reason(argv[0])
+    if argv[0] in _ACCOUNTS and "denied" in why:
+        why += selinux.brake("panel_can_manage_users")
+    raise StepFault(why)
 
 
 class Hostname(Handler):
@@ -210,7 +215,7 @@ class Users(Handler):
                 info = walk.look(parent)
                 paths.refuse_other_kind(info, step["home"], "directory")
                 if info is None:
-                    os.mkdir(parent.name, 0o700, dir_fd=parent.fd)
+                    atomic.make_folder(parent)
                 paths.own_folder(parent, owner)
                 os.fsync(parent.fd)
         except OSError as error:

@@ -197,7 +197,7 @@ class Directories(_PathHandler):
                 else:
                     owner = paths.owner_of(step)
                     if info is None:
-                        os.mkdir(parent.name, 0o700, dir_fd=parent.fd)
+                        atomic.make_folder(parent)
                     paths.own_folder(parent, owner)
                 os.fsync(parent.fd)
         except OSError as error:

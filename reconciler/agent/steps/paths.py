@@ -81,7 +81,7 @@ def _restore(found: Dict[str, Any], parent: walk.Parent, copies: str) -> bool:
     owner = atomic.Owner(found["uid"], found["gid"], found["mode"])
     if kind == "directory":
         if walk.look(parent) is None:
-            os.mkdir(parent.name, 0o700, dir_fd=parent.fd)
+            atomic.make_folder(parent)
         own_folder(parent, owner)
         return True
     source = os.open(os.path.join(copies, found["copy"]), os.O_RDONLY | os.O_CLOEXEC)

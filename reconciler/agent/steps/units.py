@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, List, Optional
 
-from .. import cancel, process
+from .. import cancel, process, selinux
 from ..faults import StepFault
 from ..observe import UnitState, World, show_units
 from ..vocabulary import Step
@@ -33,6 +33,8 @@ def control(verb: str, unit: str, *options: str, stop: Optional[process.Stop] = 
     if done.stopped:
         raise cancel.Cancelled()
     message = done.reason("systemctl {} {}".format(verb, unit))
+    if verb == "reload" and "denied" in message:
+        message += selinux.brake("panel_can_reload_nginx")
     said = last_words(unit) if verb not in ("enable", "disable") else ""
     return "{}; it last said: {}".format(message, said) if said else message
 

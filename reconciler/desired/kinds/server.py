@@ -21,6 +21,7 @@ from reconciler.desired.kinds.common import (
 from reconciler.desired.kinds.drift import Drift
 from reconciler.desired.kinds.health import ServerCheck
 from reconciler.desired.kinds.keys import PublicKey
+from reconciler.desired.kinds.selinux import SELinux
 
 
 class Os(StrEnum):
@@ -89,6 +90,10 @@ class ServerSpec(Spec):
         default=(), description="Database engines to install. Databases may use only these."
     )
     software: Software = Field(default_factory=Software, description="Further software.")
+    selinux: SELinux = Field(
+        default_factory=SELinux,
+        description="What SELinux is to do on the node, and switches and rules of its policy.",
+    )
     drift: Drift = Field(
         default_factory=Drift,
         description="What happens when the node shows something else than was applied for the server itself.",

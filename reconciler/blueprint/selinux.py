@@ -1,0 +1,106 @@
+"""What SELinux adds to a node's sections: the policy module and its switches, the labels of sites, contexts of units."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reconciler.blueprint import steps
+from reconciler.blueprint.model import Body, Step
+from reconciler.blueprint.places import Places
+from reconciler.blueprint.templates import Templates
+from reconciler.desired.kinds import Server, Site
+from reconciler.kit import assets
+from reconciler.kit.canonical import Json
+from reconciler.platforms import Platform
+from reconciler.selinux import labels, mcs, rules
+
+MODULE = "panel"
+FOLDER = "/etc/panel/selinux"
+BOOLEANS = ("panel_can_manage_users", "panel_can_reload_nginx")
+NGINX_FOLDER = "/etc/systemd/system/nginx.service.d"
+NGINX_DROP_IN = f"{NGINX_FOLDER}/panel-selinux.conf"
+
+
+@dataclass(frozen=True)
+class Level:
+    """The level of one site, on a server that has levels; and the contexts that its programs run in."""
+
+    level: str
+
+    @staticmethod
+    def of(server: Server, platform: Platform, mcs_id: str | None) -> Level | None:
+        """None where SELinux is left alone. `mcs_id` is the number of the site's pair, or what stands for it in a plan that
+        cannot know it. Raises ValueError when there is none."""
+        if not in_use(server, platform):
+            return None
+        if not mcs_id:
+            raise ValueError("a site has no SELinux categories yet")
+        return Level(mcs.level(int(mcs_id)) if mcs_id.isdecimal() else mcs_id)
+
+    @property
+    def php(self) -> str:
+        """The context of the site's PHP."""
+        return labels.process(self.level)
+
+    @property
+    def job(self) -> str:
+        """The context of the site's cron jobs and queue workers."""
+        return labels.process(self.level, labels.JOB)
+
+
+def in_use(server: Server, platform: Platform) -> bool:
+    """Whether anything of SELinux is done on the server's node."""
+    return (server.spec.selinux.mode or platform.selinux.mode) != "disabled"
+
+
+def policy(server: Server) -> Iterator[Step]:
+    """The module, the fleet's own rules and the switches. They come before everything that needs a type of the module."""
+    yield steps.directory(FOLDER)
+    te, fc = shipped("panel.te"), shipped("panel.fc")
+    yield steps.file(f"{FOLDER}/panel.te", Body.of(te))
+    yield steps.file(f"{FOLDER}/panel.fc", Body.of(fc))
+    yield module(MODULE, f"{FOLDER}/panel.fc")
+    spec = server.spec.selinux
+    if spec.rules:
+        source = rules.source_of([rules.parse(rule) for rule in spec.rules])
+        yield steps.file(f"{FOLDER}/{rules.LOCAL}.te", Body.of(source))
+        yield module(rules.LOCAL)
+    switches: dict[str, Json] = {**dict.fromkeys(BOOLEANS, True), **spec.booleans}
+    yield Step("selinux_booleans", "node", {"booleans": dict(sorted(switches.items()))})
+
+
+def module(name: str, contexts: str | None = None) -> Step:
+    """A policy module that is built on the node from a source beside `contexts`, its file contexts."""
+    params: dict[str, Json] = {"name": name, "source": f"{FOLDER}/{name}.te"}
+    if contexts is not None:
+        params["contexts"] = contexts
+    return Step("selinux_module", name, params)
+
+
+def web_server(platform: Platform, templates: Templates) -> Iterator[Step]:
+    """What has the web server run in its domain."""
+    values = {"context": f"system_u:system_r:{labels.NGINX}:s0", "resets": platform.selinux.nginx_resets}
+    yield steps.directory(NGINX_FOLDER)
+    yield steps.file(NGINX_DROP_IN, Body.of(templates.render("systemd/nginx-selinux.conf.j2", values)))
+
+
+def site(found: Site, places: Places, level: Level) -> Step:
+    """The labels of a site's files. It comes before anything is put below the home, so that it is made with its label."""
+    wanted = labels.of_site(
+        found.name, places.user, found.spec.app_type, level.level, run=places.platform.selinux.run
+    )
+    listed: list[Json] = [{"pattern": one.pattern, "type": one.type, "level": one.level} for one in wanted]
+    params: dict[str, Json] = {
+        "site": found.name,
+        "roots": [places.home, places.runtime],
+        "labels": listed,
+    }
+    return Step("selinux_labels", found.name, params)
+
+
+@functools.cache
+def shipped(name: str) -> str:
+    """A source of the policy that travels with the program. Raises FileNotFoundError when the installation lacks it."""
+    return (assets.folder("selinux") / name).read_text("utf-8")
