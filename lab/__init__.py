@@ -7,9 +7,8 @@ with Lab() as lab:
 """
 
 from .core import Lab
-from .host import LabError, LabUnavailable, why_not
+from .host import ImageMissing, LabError, LabUnavailable, why_not
 from .images.cache import Image
-from .images.registry import ImageMissing
 from .node import Node
 from .sweep import sweep
 

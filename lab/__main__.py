@@ -13,8 +13,10 @@ import sys
 from .core import Lab
 from .host import LabError, go_private, why_not
 from .images.cache import build_all, cache_dir
-from .images.registry import NAMES, artefacts, missing
+from .images.registry import MACHINE, NAMES, artefacts, missing
 from .sweep import sweep
+from .vm.needs import BUILD_TOOLS as MACHINE_TOOLS
+from .vm.needs import RUN_TOOLS as MACHINE_RUN_TOOLS
 
 # (program, Debian package that brings it): only building needs these
 BUILD_TOOLS = (
@@ -28,7 +30,13 @@ BUILD_TOOLS = (
     ("gpg-agent", "gpg-agent"),
     ("dpkg-deb", "dpkg"),
     ("chroot", "coreutils"),
+    *MACHINE_TOOLS,
+    *MACHINE_RUN_TOOLS,
 )
+
+
+def _buildable(name: str) -> str:
+    return name if name == MACHINE else _image(name)
 
 
 def _image(name: str) -> str:
@@ -108,7 +116,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m lab", description="a lab of real nodes on this machine")
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("images", help="build what is missing")
-    build.add_argument("names", nargs="*", type=_image, metavar="image", help=", ".join(NAMES))
+    build.add_argument(
+        "names", nargs="*", type=_buildable, metavar="image", help=", ".join((*NAMES, MACHINE))
+    )
     commands.add_parser("doctor", help="say what is missing on this machine")
     commands.add_parser("sweep", help="remove what dead labs left behind")
     start = commands.add_parser("up", help="start nodes and keep them until Ctrl-C")

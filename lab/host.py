@@ -34,6 +34,10 @@ class LabUnavailable(LabError):
     """This machine cannot run a lab; the message says what is missing."""
 
 
+class ImageMissing(LabUnavailable):
+    """An image is not built yet."""
+
+
 def run(
     *argv: str | Path,
     check: bool = True,

@@ -24,6 +24,7 @@ FIXTURES = {
     "web_node",
     "el_web_node",
     "debian_web_node",
+    "machine",
 }
 WEB_UNITS = {"el9-web": EL_UNITS, "debian12-web": DEBIAN_UNITS}
 

@@ -39,6 +39,8 @@ class Artefact:
     recipe: tuple[str, ...]
     """Files or folders of this package whose content decides about the result."""
     inputs: tuple[Artefact, ...] = ()
+    circumstances: Callable[[], str] = str
+    """What else decides about the result, such as the version of a program."""
 
     def key(self) -> str:
         """Changes when the recipe or anything it is made from changes."""
@@ -49,6 +51,7 @@ class Artefact:
                 digest.update(path.read_bytes())
         for made_from in self.inputs:
             digest.update(made_from.key().encode())
+        digest.update(self.circumstances().encode())
         return digest.hexdigest()[:16]
 
     @property
