@@ -223,7 +223,7 @@ def local_contexts() -> Dict[str, List[str]]:
 
 def relabel(paths: List[str], listener: Optional[process.Listener] = None) -> None:
     """Give everything at and below these paths, as far as they are there, the label of the policy. Raises StepFault."""
-    there = [path for path in paths if os.path.lexists(places.real(path))]
+    there = [places.real(path) for path in paths if os.path.lexists(places.real(path))]
     if not there:
         return
     done = process.run(["restorecon", "-R", "-F", "--", *there], timeout=3600, listener=listener)

@@ -18,6 +18,7 @@ FOLDER = places.STATE + "/selinux"
 _SECONDS = 1200.0
 _MOST_FILES = 50000
 _KEPT = 3
+_LITERAL = re.compile(r"(?:[^\[(.*+?\\^$|{]|\\.)*")
 
 
 def _must_be_on(what: str) -> None:
@@ -121,20 +122,21 @@ def _digest_of(step: Step) -> str:
 
 def _build(step: Step, sources: str, run: Run) -> str:
     """Compile; the path of the package."""
+    real = places.real
     package = _package(step["name"], sources)
     compiled = "{}/{}.mod".format(FOLDER, step["name"])
     with suppress(FileExistsError):
         os.mkdir(places.real(FOLDER), 0o700)
     # format 19 is read by the tools of Enterprise Linux 8 and all later ones
-    _run(["checkmodule", "-M", "-m", "-c", "19", "-o", compiled, step["source"]], run)
-    extra = ["-f", step["contexts"]] if step.get("contexts") else []
-    _run(["semodule_package", "-o", package, "-m", compiled, *extra], run)
+    _run(["checkmodule", "-M", "-m", "-c", "19", "-o", real(compiled), real(step["source"])], run)
+    extra = ["-f", real(step["contexts"])] if step.get("contexts") else []
+    _run(["semodule_package", "-o", real(package), "-m", real(compiled), *extra], run)
     atomic.forget(compiled)
     return package
 
 
 def _install(name: str, package: str, sources: str, run: Run) -> None:
-    _run(["semodule", "-X", selinux.PRIORITY, "-i", package], run)
+    _run(["semodule", "-X", selinux.PRIORITY, "-i", places.real(package)], run)
     selinux.forget()
     now = selinux.installed_module(name)
     if not now:
@@ -154,12 +156,12 @@ def _named_paths(contexts: str) -> List[str]:
         pattern = line.split("\t")[0].split(" ")[0]
         if not pattern.startswith("/"):
             continue
-        stem = re.split(r"[\[(.*+?\\^$|{]", pattern)[0]
-        if pattern == stem or pattern == stem + "(/.*)?":
+        match = _LITERAL.match(pattern)
+        stem = match.group().replace("\\", "") if match else ""
+        if match and pattern[match.end() :] in ("", "(/.*)?"):
             found.append(stem)
-        else:
-            plain = pattern.replace("\\", "")[: len(stem) + 2]
-            found += glob.glob((stem + "." if plain[len(stem) :][:1] == "." else stem) + "*")
+        elif stem.count("/") > 1:  # never a whole top folder
+            found += [path[len(places.ROOT) :] for path in glob.glob(places.real(stem) + "*")]
     return sorted(set(found))
 
 
