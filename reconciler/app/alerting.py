@@ -15,6 +15,7 @@ from reconciler.store.queries import (
     conditions,
     deployments,
     events,
+    selinux_audit_logs,
     server_logs,
     sources,
     suspensions,
@@ -24,7 +25,7 @@ from reconciler.store.queries.conditions import Condition
 _HELD = {"NeedsApproval": "NeedsApproval", "PlanDiverged": "NeedsApproval", "Quarantined": "Quarantined"}
 _FLEET = "Fleet"
 KEPT = timedelta(days=90)
-"""How long events and server logs are kept."""
+"""How long events, server logs and denials are kept."""
 
 
 def firing(tx: Tx) -> list[Alert]:
@@ -60,6 +61,7 @@ def prune(tx: Tx, served: frozenset[str]) -> None:
     before = tx.now - KEPT
     events.prune(tx, before)
     server_logs.prune(tx, before)
+    selinux_audit_logs.prune(tx, before)
     alerts.prune(tx, before)
     deployments.drop_output(tx, before)
     for source in sources.listed(tx):

@@ -103,6 +103,9 @@ class LimitSettings(Model):
     apply_within: Annotated[float, span("10s", "24h")] = Field(
         default=1800.0, description="How long one apply may take on one node."
     )
+    denials: Annotated[float, span("1s", "1h")] = Field(
+        default=20.0, description="Time between two asks of a node for what SELinux refused."
+    )
     retry: Retry = Field(default=Retry(), description="Waits after failures.")
 
 

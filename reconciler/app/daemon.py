@@ -28,6 +28,7 @@ from reconciler.kit import ids
 from reconciler.kit.clock import Clock, utc_now
 from reconciler.loop import watching
 from reconciler.loop.backoff import jittered
+from reconciler.loop.denials import BUSY, Collector
 from reconciler.loop.dispatch import Dispatch
 from reconciler.loop.fleet import FleetLoop
 from reconciler.loop.jumps import ClockWatch
@@ -207,6 +208,9 @@ class Daemon:
         progress = LogProgress()
         self.executor = Executor(self.store, self.pool, progress, Limits(limits.nodes, limits.apply_within))
         observer = Observer(self.store, self.pool, progress, limits.checks, keep=True)
+        self.collector = Collector(
+            self.store, self.pool, self.meter, lambda: self._means.settings.limits.denials, self.parts.redact
+        )
         self._means = Means(
             self.store,
             self.pool,
@@ -218,6 +222,7 @@ class Daemon:
             self.meter,
             self.parts.faults,
             self.parts.redact,
+            self.collector,
         )
         self.worker = Worker(self._means, self.fleets)
         self.dispatch = Dispatch(self.queue, self.worker, self._means, self.fleets, self._observed.set)
@@ -237,6 +242,7 @@ class Daemon:
             self._every(_OBSERVE * self.parts.tick, self._observe, self._observed),
             self._every(_SCHEDULE, self._schedule),
             self._every(_TIDY, self._tidy),
+            self._every(BUSY, self.collector.sweep, self.collector.wake),
             self._heartbeat(),
             self._every(self.parts.tick, self._follow_clock),
             self.parts.supervisor.keep_alive() if self.parts.supervisor.watchdog else self._stop_wait(),
@@ -526,6 +532,7 @@ def loop_settings(config: Config) -> LoopSettings:
             apply_within=limits.apply_within,
             retry_first=limits.retry.first,
             retry_longest=limits.retry.longest,
+            denials=limits.denials,
         ),
         commands=dict(config.checks),
         thresholds=Thresholds(config.guards.mass_deletion.floor, config.guards.mass_deletion.share),

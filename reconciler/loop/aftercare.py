@@ -30,9 +30,11 @@ class Aftercare:
             found = await self._means.faults(
                 target.loaded.fleet,
                 name,
-                prober=watching.NodeProber(self._store, self._means.pool, target.loaded.fleet),
+                prober=watching.NodeProber(
+                    self._store, self._means.pool, target.loaded.fleet, self._means.collector
+                ),
                 clock=self._means.clock,
-                since=row.since,
+                since=row.changed_at,
                 commands=self._means.settings.commands,
                 redact=self._means.redact,
             )

@@ -53,6 +53,8 @@ class Dispatch:
                 await self._look(item)
             finally:
                 self._queue.done(item.key)
+                if self._means.collector is not None:
+                    self._means.collector.soon(item.key.partition("/")[2])
                 self._after()
 
     async def _look(self, item: Item) -> None:

@@ -15,6 +15,7 @@ from reconciler.errors import StalePlan
 from reconciler.kit import canonical
 from reconciler.kit.clock import Clock, utc_now
 from reconciler.loop import memory, watching
+from reconciler.loop.denials import Collector
 from reconciler.loop.fleet import FleetLoop
 from reconciler.loop.ports import Meter
 from reconciler.loop.settings import LoopSettings
@@ -45,6 +46,7 @@ class Means:
     meter: Meter
     faults: watching.Faults = watching.faults
     redact: Callable[[str], str] = str
+    collector: Collector | None = None
 
     async def reachable(self, server: str, fault: str, commit: str) -> None:
         """Record whether a server's node answers; `fault` is empty when it does."""

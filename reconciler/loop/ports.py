@@ -19,3 +19,7 @@ class Meter(Protocol):
     def drift(self, kind: str, action: str) -> None:
         """A difference was found: `heal` or `report`."""
         ...
+
+    def avc(self, tclass: str, number: int = 1) -> None:
+        """SELinux refused something so often, by the class of the object."""
+        ...

@@ -114,7 +114,7 @@ class Runs:
             failing = await self._means.faults(
                 fleet,
                 name,
-                prober=watching.NodeProber(self._store, self._means.pool, fleet),
+                prober=watching.NodeProber(self._store, self._means.pool, fleet, self._means.collector),
                 clock=self._means.clock,
                 since=self._means.clock(),
                 commands=self._means.settings.commands,

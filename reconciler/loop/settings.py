@@ -33,7 +33,7 @@ class LoopLimits:
 
     `nodes` are worked on at one time, `per_fleet` of one fleet; `checks` nodes are asked for drift at one time.
     `apply_within` bounds one apply on one node; retries wait from `retry_first` to `retry_longest`. `stop_within` is how
-    long running work may take once the daemon is told to end.
+    long running work may take once the daemon is told to end. Every `denials` a node is asked what SELinux refused.
     """
 
     nodes: int = 16
@@ -43,6 +43,7 @@ class LoopLimits:
     retry_first: float = 5.0
     retry_longest: float = 600.0
     stop_within: float = 6.0
+    denials: float = 20.0
 
 
 @dataclass(frozen=True)

@@ -10,40 +10,54 @@ from typing import Protocol
 from reconciler.converge import access
 from reconciler.desired.fleet import Fleet, Key
 from reconciler.desired.kinds import Kind, Server
-from reconciler.errors import NotEnrolled
+from reconciler.errors import AgentFault, NotEnrolled
 from reconciler.kit.clock import Clock
 from reconciler.loop import health
+from reconciler.loop.denials import Collector
 from reconciler.nodes.answers import UnitState
 from reconciler.nodes.pool import Pool
+from reconciler.nodes.target import Target
 from reconciler.store import Store, Tx
 from reconciler.store.queries import selinux_audit_logs, servers
 
 
 @dataclass(frozen=True)
 class NodeProber:
-    """Asks nodes over their open connections, and the store for what SELinux denied."""
+    """Asks nodes over their open connections, and the store for what SELinux denied, after a `collector` has asked
+    the node for the newest."""
 
     store: Store
     pool: Pool
     declared: Fleet
+    collector: Collector | None = None
 
     async def units(self, server: str, names: Sequence[str]) -> Mapping[str, UnitState]:
         """As `health.Prober.units`."""
-        manifest = self.declared.server(server)
-        if manifest is None:
-            raise NotEnrolled(server, "it is not declared")
-        target = await self.store.aread(lambda tx: access.target(tx, manifest))
-        async with self.pool.node(target) as node:
+        async with self.pool.node(await self._target(server)) as node:
             return await node.units(names)
 
     async def denials(self, server: str, since: datetime) -> int:
-        """As `health.Prober.denials`."""
+        """As `health.Prober.denials`; AgentFault when the node's log was lost in part since then."""
+        if self.collector is not None:
+            async with self.pool.node(await self._target(server)):
+                await self.collector.collect(server)
         return await self.store.aread(lambda tx: _denials(tx, server, since))
+
+    async def _target(self, server: str) -> Target:
+        manifest = self.declared.server(server)
+        if manifest is None:
+            raise NotEnrolled(server, "it is not declared")
+        return await self.store.aread(lambda tx: access.target(tx, manifest))
 
 
 def _denials(tx: Tx, server: str, since: datetime) -> int:
     row = servers.get(tx, server)
-    return selinux_audit_logs.count_since(tx, row.id, since) if row is not None else 0
+    if row is None:
+        return 0
+    gap = selinux_audit_logs.gap_since(tx, row.id, since)
+    if gap is not None:
+        raise AgentFault(server, gap.message, code="gap")
+    return selinux_audit_logs.count_since(tx, row.id, since)
 
 
 def targets(declared: Fleet, server: Server) -> list[tuple[health.HealthTarget, tuple[health.Check, ...]]]:

@@ -55,10 +55,9 @@ class Pool:
         await node.ready()
         yield node
 
-    def connected(self, server: str) -> bool:
-        """Whether a connection to this server is open, as far as one can tell from here."""
-        node = self._nodes.get(server)
-        return node is not None and node.connected
+    def open(self) -> dict[str, Node]:
+        """Those of the nodes whose connection is open, as far as one can tell from here, by server."""
+        return {name: node for name, node in self._nodes.items() if node.connected}
 
     async def forget(self, server: str) -> None:
         """Closes the connection of a server that is no longer managed."""

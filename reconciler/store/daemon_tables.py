@@ -63,6 +63,7 @@ rollouts = sa.Table(
     text("message"),
     json("failing_before"),
     instant("since"),
+    instant("changed_at", null=True),
     one_of("state", words.RolloutState),
     sa.UniqueConstraint("fleet", "commit", "server"),
 )

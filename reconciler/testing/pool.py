@@ -218,10 +218,9 @@ class FakePool:
         await link.ready()
         yield link
 
-    def connected(self, server: str) -> bool:
-        """As `Pool.connected`."""
-        link = self._links.get(server)
-        return link is not None and link.connected
+    def open(self) -> dict[str, FakeLink]:
+        """As `Pool.open`."""
+        return {name: node for name, node in self._links.items() if node.connected}
 
     async def forget(self, server: str) -> None:
         """As `Pool.forget`."""

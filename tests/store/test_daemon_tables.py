@@ -118,12 +118,29 @@ def test_a_rollouts_state_tells_since_when(store: Store, now: Now) -> None:
     now.at += timedelta(minutes=5)
     store.write(lambda tx: rollouts.put(tx, "main", "c1", "web1", "soaking", "1 minute left"))
     assert store.read(lambda tx: rollouts.get(tx, "main", "c1", "web1")) == rollouts.ServerRollout(
-        "main", "c1", "web1", "soaking", "1 minute left", [], START
+        "main", "c1", "web1", "soaking", "1 minute left", [], START, START
     )
     store.write(lambda tx: rollouts.put(tx, "main", "c1", "web1", "healthy"))
-    assert [r.since for r in store.read(lambda tx: rollouts.listed(tx, "main", "c1"))] == [now.at]
+    (found,) = store.read(lambda tx: rollouts.listed(tx, "main", "c1"))
+    assert (found.since, found.changed_at) == (now.at, START), "a state of its own is no new change"
+    assert store.read(lambda tx: rollouts.newest_change(tx, "web1")) == START
+    assert store.read(lambda tx: rollouts.newest_change(tx, "web2")) is None
     store.write(lambda tx: rollouts.keep_only(tx, "main", "c2"))
     assert store.read(lambda tx: rollouts.listed(tx, "main", "c1")) == []
+
+
+def test_a_change_begins_when_its_turn_comes(store: Store, now: Now) -> None:
+    store.write(lambda tx: rollouts.put(tx, "main", "c1", "web1", "pending"))
+    now.at += timedelta(hours=2)
+    store.write(lambda tx: rollouts.put(tx, "main", "c1", "web1", "applying"))
+    found = store.read(lambda tx: rollouts.get(tx, "main", "c1", "web1"))
+    assert found is not None
+    assert found.changed_at == now.at
+    now.at -= timedelta(hours=1)
+    store.write(rollouts.not_ahead)
+    found = store.read(lambda tx: rollouts.get(tx, "main", "c1", "web1"))
+    assert found is not None
+    assert (found.since, found.changed_at) == (now.at, now.at)
 
 
 def test_suspensions_end_by_themselves(store: Store, now: Now) -> None:

@@ -19,7 +19,8 @@ _WAVE = "wave:"
 
 @dataclass(frozen=True)
 class ServerRollout:
-    """One server's part in the rollout of one commit; `since` is when it came to this state.
+    """One server's part in the rollout of one commit; `since` is when it came to this state, `changed_at`
+    when the server came to have what the commit wants, or its turn came while it had not.
 
     `failing_before` are the health checks that failed before anything was changed: they say nothing about the commit.
     """
@@ -31,6 +32,7 @@ class ServerRollout:
     message: str
     failing_before: list[str]
     since: datetime
+    changed_at: datetime
 
 
 def put(
@@ -42,14 +44,24 @@ def put(
     message: str = "",
     failing_before: Sequence[str] | None = None,
 ) -> None:
-    """Sets the state; `since` moves only when the state does. `failing_before` None keeps what was known of it."""
+    """Sets the state; `since` moves only when the state does, `changed_at` only when the server's turn comes.
+
+    `failing_before` None keeps what was known of it.
+    """
     identity = {"fleet": fleet, "commit": commit, "server": server}
     known = get(tx, fleet, commit, server)
     since = known.since if known is not None and known.state == state else tx.now
     before = (
         known.failing_before if known is not None and failing_before is None else list(failing_before or ())
     )
-    values = {"state": state, "message": message, "failing_before": before, "since": since}
+    changed = known.changed_at if known is not None and known.state != "pending" else tx.now
+    values = {
+        "state": state,
+        "message": message,
+        "failing_before": before,
+        "since": since,
+        "changed_at": changed,
+    }
     rows.upsert(tx, table, identity, values)
 
 
@@ -79,9 +91,17 @@ def released(tx: Tx, fleet: str, commit: str) -> frozenset[str]:
     return frozenset(name.removeprefix(_WAVE) for name in found)
 
 
+def newest_change(tx: Tx, server: str) -> datetime | None:
+    """When a server was last changed by a rollout: denials before and after that are not the same ones."""
+    mine = rows.select(table, ServerRollout).where(table.c.server == server)
+    found = rows.first(tx, mine.order_by(table.c.changed_at.desc()), ServerRollout)
+    return found.changed_at if found is not None else None
+
+
 def not_ahead(tx: Tx) -> None:
     """States that began in the future begin now: the clock was set back, and their time would not pass for as long."""
-    tx.connection.execute(sa.update(table).where(table.c.since > tx.now).values(since=tx.now))
+    for column in (table.c.since, table.c.changed_at):
+        tx.connection.execute(sa.update(table).where(column > tx.now).values({column: tx.now}))
 
 
 def keep_only(tx: Tx, fleet: str, commit: str) -> None:

@@ -73,9 +73,13 @@ def add(
     return rows.insert(tx, table, values)
 
 
-def equal(tx: Tx, server_id: str, identity: str, since: datetime) -> SelinuxAuditLog | None:
-    """The newest row of equal denials that begins at `since` or later."""
-    where = (table.c.server_id == server_id, table.c.identity == identity, table.c.first_at >= since)
+def equal(
+    tx: Tx, server_id: str, identity: str, since: datetime, before: datetime | None = None
+) -> SelinuxAuditLog | None:
+    """The newest row of equal denials that begins at `since` or later, and before `before`."""
+    where = [table.c.server_id == server_id, table.c.identity == identity, table.c.first_at >= since]
+    if before is not None:
+        where.append(table.c.first_at < before)
     statement = rows.select(table, SelinuxAuditLog).where(*where).order_by(table.c.first_at.desc())
     return rows.first(tx, statement, SelinuxAuditLog)
 

@@ -1,4 +1,4 @@
-"""Adds what following audit logs needs: how often and when SELinux refused something, and how far each log was read."""
+"""Adds what following audit logs needs: how often and when SELinux refused something, how far each log was read, and since when it counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Widens the denials, each of which was one until now, and creates the table of cursors."""
+    """Widens the denials, each of which was one until now, and the rollouts, and creates the table of cursors."""
     with op.batch_alter_table("selinux_audit_logs", recreate="always") as batch:
         batch.add_column(sa.Column("identity", sa.Text, server_default="", nullable=False))
         batch.add_column(sa.Column("count", sa.Integer, server_default="1", nullable=False))
@@ -20,6 +20,9 @@ def upgrade() -> None:
     columns = ["server_id", "identity"]
     op.create_index("ix_selinux_audit_logs_server_id_identity", "selinux_audit_logs", columns, unique=False)
     op.create_index("ix_selinux_audit_logs_last_at", "selinux_audit_logs", ["last_at"], unique=False)
+    with op.batch_alter_table("rollouts", recreate="always") as batch:
+        batch.add_column(sa.Column("changed_at", sa.Text, nullable=True))
+    op.execute("UPDATE rollouts SET changed_at = since")
     op.create_table(
         "audit_cursors",
         sa.Column("id", sa.Text, nullable=False),

@@ -1,0 +1,499 @@
+"""What SELinux refuses on nodes reaches the database once, with its site, and counts in health checks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.app.config_model import LimitSettings
+from reconciler.errors import StoreBusy
+from reconciler.kit.clock import stamp
+from reconciler.kit.secret import Secret
+from reconciler.record import denials
+from reconciler.selinux import mcs
+from reconciler.store import Tx
+from reconciler.store.queries import audit_cursors, rollouts, selinux_audit_logs, servers, sites
+from reconciler.store.queries.selinux_audit_logs import SelinuxAuditLog
+from reconciler.testing import builders
+from reconciler.testing.node import FakeNode
+
+from .world import LoopWorld, config, play, rollout
+
+FILES = builders.fleet_files(2, 2)
+HOUR = timedelta(hours=1)
+
+
+def played(
+    tmp_path: Path, scene: Callable[[LoopWorld], Awaitable[None]], files: Mapping[str, str] = FILES
+) -> None:
+    """Play a scene on nodes whose auditd runs."""
+
+    async def audited(world: LoopWorld) -> None:
+        for node in world.nodes.values():
+            node.audit.write("type=DAEMON_START msg=audit(1.000:1): op=start")
+        await scene(world)
+
+    play(tmp_path, files, audited)
+
+
+async def levels(world: LoopWorld) -> dict[str, str]:
+    """The level of each site, which it is given if it has none."""
+
+    def unit(tx: Tx) -> dict[str, str]:
+        found = {}
+        for number, row in enumerate(sites.all(tx)):
+            given = row.mcs_id if row.mcs_id is not None else mcs.FIRST + number
+            known = (row.server_id, row.domain, row.document_root, row.system_user, row.php_version)
+            sites.upsert(tx, row.name, sites.SiteFields(*known, row.app_type, given))
+            found[row.name] = mcs.level(given)
+        return found
+
+    return await world.store.awrite(unit)
+
+
+def deny(world: LoopWorld, levels: dict[str, str], site: str = "site1-1", times: int = 1, **how: Any) -> None:
+    """PHP of a site reads what it may not, on its server."""
+    node = world.node(f"web{site[4]}")
+    for _ in range(times):
+        source = f"system_u:system_r:laravel_php_fpm_t:{levels[site]}"
+        node.audit.deny(how.pop("at", world.clock()), source=source, **how)
+
+
+async def rows(world: LoopWorld, server: str = "web1") -> list[SelinuxAuditLog]:
+    """All rows of a server, the newest first."""
+
+    def unit(tx: Tx) -> list[SelinuxAuditLog]:
+        row = servers.get(tx, server)
+        assert row is not None
+        return selinux_audit_logs.listed(tx, server_id=row.id, limit=None)
+
+    return await world.store.aread(unit)
+
+
+async def counted(world: LoopWorld, number: int, server: str = "web1", seconds: float = 60) -> None:
+    """Wait until so many denials are recorded; never are there more."""
+
+    async def there() -> bool:
+        found = sum(row.count for row in await rows(world, server))
+        assert found <= number
+        return found == number
+
+    await world.until(there, seconds)
+
+
+def count_asks(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
+    """When nodes are asked for denials."""
+    asked: list[datetime] = []
+    plain = FakeNode.avc
+
+    async def avc(node: FakeNode, cursor: Any, most: int) -> Any:
+        asked.append(node.clock())
+        return await plain(node, cursor, most)
+
+    monkeypatch.setattr(FakeNode, "avc", avc)
+    return asked
+
+
+def test_a_denial_is_a_row_of_its_site_and_an_event(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon() as daemon:
+            await world.converged()
+            of = await levels(world)
+            began = world.clock()
+            deny(world, of, times=7)
+            await counted(world, 7)
+            (row,) = await rows(world)
+            site = await world.store.aread(lambda tx: sites.get(tx, "site1-1"))
+            assert site is not None
+            assert (row.site_id, row.log_level, row.count) == (site.id, "warning", 7)
+            assert row.context == {
+                "kind": "AVC",
+                "verdict": "denied",
+                "permissive": False,
+                "command": "php-fpm",
+                "exe": None,
+                "class": "file",
+                "permissions": ["read"],
+                "path": "/home/web2/.env",
+                "inode": 1,
+                "source": f"system_u:system_r:laravel_php_fpm_t:{of['site1-1']}",
+                "target": "system_u:object_r:site_content_t:s0:c1,c100",
+                "count": 7,
+                "first": stamp(began),
+                "last": stamp(began),
+            }
+            assert "avc:  denied  { read }" in row.message
+            told = [line for line in await world.events("Site", "site1-1") if "SELinux" in line]
+            assert told == [
+                "SELinuxDenied SELinux refused laravel_php_fpm_t (php-fpm) { read } of file /home/web2/.env"
+                " (site_content_t)"
+            ]
+            value = daemon.meter.registry.get_sample_value
+            assert value("reconciler_avc_denials_total", {"class": "file"}) == 7
+
+    played(tmp_path, scene)
+
+
+def test_the_site_is_found_by_either_side_and_what_is_of_none_is_of_the_server(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            node = world.node("web2")
+            ssh = "system_u:system_r:laravel_ssh_key_t:s0"
+            node.audit.deny(
+                world.clock(), source=ssh, target=f"system_u:object_r:site_content_t:{of['site2-2']}"
+            )
+            node.audit.deny(world.clock(), source=ssh, target="system_u:object_r:shadow_t:s0")
+            # the same level on another server is another site's
+            node.audit.deny(world.clock(), source=ssh, target="u:r:site_content_t:s0:c900,c901")
+            await counted(world, 3, "web2")
+            names = {row.id: row.name for row in await world.store.aread(sites.all)}
+            assert sorted(names.get(row.site_id or "", "") for row in await rows(world, "web2")) == [
+                "",
+                "",
+                "site2-2",
+            ]
+            (told,) = [line for line in await world.events("Server", "web2") if "SELinux" in line]
+            assert "shadow_t" in told
+            assert "and 1 other denial" in told
+
+    played(tmp_path, scene)
+
+
+def test_equal_denials_of_an_hour_are_one_row_and_later_ones_another(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            for n in range(1, 10):
+                deny(world, of, times=2)
+                deny(world, of, path=f"/home/web2/{n}")
+                await counted(world, 3 * n)
+                await asyncio.sleep(550)
+            found = await rows(world)
+            same = [row for row in found if row.context and row.context["path"] == "/home/web2/.env"]
+            assert [row.count for row in same] == [4, 14]
+            assert all(row.last_at - row.first_at <= HOUR for row in found)
+            assert all(row.context and row.context["count"] == row.count for row in found)
+            assert len(found) == 2 + 9
+
+    played(tmp_path, scene)
+
+
+def test_a_daemon_that_comes_later_goes_on_where_the_one_before_was(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            deny(world, of, times=3)
+            await counted(world, 3)
+        deny(world, of, times=4)
+        world.node("web1").audit.rotate()
+        deny(world, of, times=1)
+        async with world.daemon(owner="here:2:y"):
+            await counted(world, 8)
+            await asyncio.sleep(300)
+            await counted(world, 8)
+
+    played(tmp_path, scene)
+
+
+def test_an_answer_that_could_not_be_recorded_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = denials.take
+    refused: list[int] = []
+
+    def take(tx: Tx, *words: Any, **how: Any) -> denials.Taken:
+        taken = plain(tx, *words, **how)
+        if taken.number and len(refused) < 3:
+            refused.append(taken.number)
+            raise StoreBusy("the disk is full")
+        return taken
+
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon() as daemon:
+            await world.converged()
+            of = await levels(world)
+            monkeypatch.setattr(denials, "take", take)
+            deny(world, of, times=5)
+            await counted(world, 5, seconds=300)
+            assert refused == [5, 5, 5]
+            value = daemon.meter.registry.get_sample_value
+            assert value("reconciler_avc_denials_total", {"class": "file"}) == 5
+
+    played(tmp_path, scene)
+
+
+def test_denials_are_collected_while_an_apply_runs(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            node = world.node("web1")
+            node.step_seconds = 60.0
+            world.change("Site", "site1-1", domain="other.test")
+            world.push()
+            await world.until_says("Site", "site1-1", "Reconciling", "True Progressing")
+            deny(world, of)
+            await counted(world, 1)
+            assert node.running
+            await world.converged()
+            assert (await world.spec("Site", "site1-1"))["domain"] == "other.test"
+
+    played(tmp_path, scene)
+
+
+def test_a_gap_is_a_row_and_an_event_of_the_server(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            deny(world, of)
+            await counted(world, 1)
+        seen = world.clock()
+        for _ in range(7):
+            await asyncio.sleep(600)
+            world.node("web1").audit.rotate()
+            deny(world, of)
+        async with world.daemon(owner="here:2:y"):
+            await counted(world, 1 + 5 + 1)  # five files are left, and the gap
+            gap = next(row for row in await rows(world) if row.identity == selinux_audit_logs.GAP)
+            assert gap.context is not None
+            assert (gap.log_level, gap.site_id, gap.context["reason"]) == ("error", None, "rotated")
+            assert gap.context["to"] > gap.context["from"]
+            assert gap.first_at <= seen < gap.last_at
+            (told,) = [line for line in await world.events("Server", "web1") if "DenialsLost" in line]
+            assert told.endswith("is not known: the audit log was rotated away before it was read")
+
+    played(tmp_path, scene)
+
+
+def test_a_node_is_asked_at_least_every_minute_and_without_a_log_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = count_asks(monkeypatch)
+
+    async def scene(world: LoopWorld) -> None:
+        world.node("web2").audit.files.clear()
+        async with world.daemon():
+            await world.converged()
+            await asyncio.sleep(60)
+            asked.clear()
+            await asyncio.sleep(1200)
+            assert 1200 / 30 <= len(asked) <= 1200 / 20 + 4
+
+    played(tmp_path, scene)
+
+
+def test_a_node_that_refuses_very_often_is_asked_more_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = count_asks(monkeypatch)
+
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            deny(world, of)
+            await counted(world, 1)
+            total = 1
+            for _ in range(4):
+                deny(world, of, times=1400)
+                total += 1400
+                await counted(world, total, seconds=30)
+            asked.clear()
+            deny(world, of, times=1400)
+            await counted(world, total + 1400, seconds=8)
+            assert len(await rows(world)) == 1
+
+    played(tmp_path, scene)
+
+
+def test_the_time_between_two_asks_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = count_asks(monkeypatch)
+
+    async def scene(world: LoopWorld) -> None:
+        world.config = config("main", denials="10m")
+        async with world.daemon():
+            await world.converged()
+            await asyncio.sleep(60)
+            asked.clear()
+            await asyncio.sleep(3000)
+            assert 8 <= len(asked) <= 12
+
+    assert LimitSettings.model_validate_json('{"denials": "10m"}').denials == 600.0
+    played(tmp_path, scene)
+
+
+def test_the_times_of_a_node_whose_clock_is_wrong_are_put_right(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            node = world.node("web1")
+            node.clock = lambda: world.clock() - timedelta(days=3)
+            now = world.clock()
+            deny(world, of, at=node.clock())
+            await counted(world, 1)
+            (row,) = await rows(world)
+            assert abs(row.last_at - now) < timedelta(seconds=1)
+
+    played(tmp_path, scene)
+
+
+def test_a_server_keeps_its_newest_denials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denials, "KEPT", 50)
+
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            for n in range(300):
+                deny(world, of, path=f"/home/web2/{n}")
+                await asyncio.sleep(0.1)
+
+            async def there() -> bool:
+                return "/home/web2/299" in [row.context["path"] for row in await rows(world) if row.context]
+
+            await world.until(there, 60)
+            found = [row.context["path"] for row in await rows(world) if row.context]
+            assert sorted(found) == sorted(f"/home/web2/{n}" for n in range(250, 300))
+            # one event for all of them, not one each
+            assert len([e for e in await world.events("Site", "site1-1") if "SELinux" in e]) == 1
+
+    played(tmp_path, scene)
+
+
+def test_what_programs_call_themselves_shows_no_secret(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon() as daemon:
+            await world.converged()
+            daemon.parts.redact.add(Secret("hunter22-hunter22"))
+            of = await levels(world)
+            deny(world, of, command="x hunter22-hunter22", path="/home/web2/hunter22-hunter22")
+            await counted(world, 1)
+            (row,) = await rows(world)
+            assert "hunter22" not in f"{row.message}{row.context}{await world.events('Site', 'site1-1')}"
+
+    played(tmp_path, scene)
+
+
+# -- health checks
+
+
+def watched(tmp_path: Path, scene: Callable[[LoopWorld], Awaitable[None]], most: int = 0) -> None:
+    """Play a scene in which web1 is healthy with at most so many denials, and soaks for four minutes."""
+    files = dict(FILES)
+    files[builders.path_of("Server", "web1")] += f"  healthChecks:\n    - avc: {{max: {most}}}\n"
+    played(tmp_path, scene, files | rollout(soak="4m", healthTimeout="1m"))
+
+
+def change(world: LoopWorld, domain: str) -> str:
+    world.change("Site", "site1-1", domain=domain)
+    return world.push()
+
+
+def test_a_denial_while_a_revision_soaks_puts_it_aside_although_an_equal_one_was_known(
+    tmp_path: Path,
+) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            deny(world, of, times=30)
+            await counted(world, 30)
+            commit = change(world, "new.test")
+            await world.until(lambda: is_phase(world, "soaking"))
+            await asyncio.sleep(120)
+            assert await world.status(commit) != "quarantined", "what was before the change does not count"
+            deny(world, of)
+            await world.until(lambda: is_status(world, commit, "quarantined"))
+            counts = sorted(row.count for row in await rows(world))
+            assert counts == [1, 30], "no row is continued over a change"
+            assert "1 denial on web1" in str(await world.events("Fleet", "main"))
+
+    watched(tmp_path, scene)
+
+
+def test_denials_up_to_the_number_that_is_allowed_pass(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            commit = change(world, "new.test")
+            await world.until(lambda: is_phase(world, "soaking"))
+            deny(world, of, times=5)
+            await world.until(lambda: world.healthy(commit), 1800)
+            again = change(world, "newer.test")
+            await world.until(lambda: is_phase(world, "soaking"))
+            deny(world, of, times=6)
+            await world.until(lambda: is_status(world, again, "quarantined"))
+
+    watched(tmp_path, scene, most=5)
+
+
+def test_lost_records_of_the_soak_are_no_proof_of_health(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            # something that is no denial is all that is left
+            node = world.node("web1")
+            deny(world, of)
+            await counted(world, 1)
+            commit = change(world, "new.test")
+            await world.until(lambda: is_phase(world, "soaking"))
+            await asyncio.sleep(30)
+            for _ in range(6):
+                node.audit.rotate()
+                node.audit.write(f"type=USER_LOGIN msg=audit({world.clock().timestamp():.3f}:{9000}): pid=1")
+            await world.until(lambda: is_status(world, commit, "quarantined"))
+            assert "is not known" in str(await world.events("Fleet", "main"))
+
+    watched(tmp_path, scene)
+
+
+async def is_phase(world: LoopWorld, phase: str) -> bool:
+    return (await world.phases()).get("web1") == phase
+
+
+async def is_status(world: LoopWorld, commit: str, status: str) -> bool:
+    return await world.status(commit) == status
+
+
+def test_one_answer_that_reaches_over_a_change_is_parted_there(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+        change_at = world.clock()
+
+        def unit(tx: Tx) -> None:
+            rollouts.put(tx, "main", "c" * 40, "web1", "soaking")
+
+        await world.store.awrite(unit)
+        node = world.node("web1")
+        for n in range(-30, 10):
+            deny(world, of, at=change_at + timedelta(seconds=n + 0.5))
+        await asyncio.sleep(20)
+        found = node.audit.tell(None, 10, world.clock().timestamp())
+        await world.store.awrite(lambda tx: denials.take(tx, "web1", found))
+        after, before = await rows(world)
+        assert (before.count, after.count) == (30, 10)
+        assert before.last_at < change_at <= after.first_at
+        server = await world.store.aread(lambda tx: servers.get(tx, "web1"))
+        assert server is not None
+        number = await world.store.aread(lambda tx: selinux_audit_logs.count_since(tx, server.id, change_at))
+        assert number == 10
+        kept = await world.store.aread(lambda tx: audit_cursors.get(tx, server.id))
+        assert kept is not None
+        assert kept.cursor == found.cursor
+
+    played(tmp_path, scene)
