@@ -83,6 +83,11 @@ def no_symlink(path: str) -> Step:
     return Step("symlink", path, {"path": path, "state": "absent"})
 
 
+def job(name: str, *, allowed: bool) -> Step:
+    """A unit that something else starts. It is ended when it is not allowed to run, and when the step goes."""
+    return Step("unit", name, {"name": name, "active": None if allowed else False})
+
+
 def unit(
     name: str,
     *,

@@ -109,7 +109,7 @@ def _risks_of(step: Step, own: Collection[str]) -> set[str]:
     absent = step.params.get("state") == "absent"
     if step.type == "unit":
         stopped = absent or _flag(step, "active") is False
-        return {f"downtime {step.target}"} if stopped and not step.target.endswith(".timer") else set()
+        return {f"downtime {step.target}"} if stopped and not step.target.startswith("panel-cron-") else set()
     if step.type in _DATA:
         return {f"data-loss {step.key}"} if absent else set()
     if step.type not in ("file", "symlink"):

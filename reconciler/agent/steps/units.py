@@ -136,6 +136,8 @@ class Units(Handler):
         """Compare what systemd says."""
         state = world.unit(step["name"])
         changes = _changes(state, _wanted(step))
+        if absent(step) and state.active == "failed":
+            changes.append(change("active", "failed", False))  # it would be listed as failed for ever
         if not changes:
             return None
         note = "the unit failed" if state.active == "failed" else ""
@@ -156,6 +158,8 @@ class Units(Handler):
         changes = _changes(state, _wanted(step))
         for item in sorted(changes, key=lambda c: (c["field"] == "enabled") != bool(c["to"])):
             self._set(item, name, state, run)
+        if absent(step) and state.active == "failed":
+            control("reset-failed", name)
         run.world.forget("units", "mariadb", "postgresql")
         active = _wanted(step)["active"]
         if active is not None and run.world.unit(name).is_active() != active:
@@ -168,6 +172,7 @@ class Units(Handler):
             _enable(name, run, to=to)
         elif not to:
             _must("stop", name)
+            control("reset-failed", name)  # it may be gone by now, or never have failed
         else:
             if state.active == "failed":
                 control("reset-failed", name)
