@@ -207,8 +207,7 @@ class Executor:
         journal = Journal(self._store, server.name, of, run.redact, self._progress)
         self._progress.node(server.name, f"connecting to {target.address}")
         async with self._pool.node(target) as node:
-            hello = await node.ready()
-            session.check_fit(hello, state)
+            hello = await session.introduce(node, state)
             fence = await self._store.awrite(
                 lambda tx: outcomes.fence(tx, server.name, hello.fence, hello.agent)
             )

@@ -106,8 +106,7 @@ class Observer:
         state: NodeState = assemble.state(server, fleet, known, access.source(passwords))
         target = await self._store.aread(lambda tx: access.target(tx, server))
         async with self._pool.node(target) as node:
-            hello = await node.ready()
-            session.check_fit(hello, state)
+            hello = await session.introduce(node, state)
             checked = await node.check(state.bundle.digest, sections)
             if checked.known:
                 return checked.differences

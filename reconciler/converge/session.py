@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from reconciler import platforms
 from reconciler.converge.assemble import NodeState
+from reconciler.desired.kinds import Server
 from reconciler.errors import AgentFault, NodeFault
 from reconciler.nodes.answers import Hello, Outcome
 from reconciler.nodes.conversation import OnEvent
 from reconciler.nodes.node import Node
+from reconciler.platforms import Platform
 
 
 class Unfit(NodeFault):
@@ -24,10 +26,22 @@ class SELinuxNotEnforcing(Unfit):
     """The server declares that SELinux enforces, and the node's kernel does not."""
 
 
-def check_fit(hello: Hello, state: NodeState) -> None:
-    """Raise Unfit's leaves when the node's system, or what its kernel enforces, is not the manifest's."""
-    server, facts = state.server, hello.facts
+async def introduce(node: Node, state: NodeState) -> Hello:
+    """The introduction of a node that is what its manifest says. Raises Unfit's leaves, and what `Node.ready` raises.
+
+    Whether a kernel enforces may change at any time, so where it matters the node is asked anew.
+    """
+    server = state.server
     platform = platforms.for_os(server.spec.os.value)
+    hello = await node.ready()
+    if (server.spec.selinux.mode or platform.selinux.mode) != "disabled":
+        hello = await node.hello()
+    _check(hello, server, platform)
+    return hello
+
+
+def _check(hello: Hello, server: Server, platform: Platform) -> None:
+    facts = hello.facts
     said = platforms.matches(platform, facts.os_id, facts.os_version)
     if said:
         raise WrongPlatform(

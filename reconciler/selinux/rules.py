@@ -38,7 +38,7 @@ def parse(text: str) -> Rule:
     Raises ValueError for anything else: attributes, macros, several rules, and what would open sites to each other where
     categories alone do not keep them apart.
     """
-    match = _RULE.match(" ".join(text.replace("{", " { ").replace("}", " } ").split()).replace(" ;", ";"))
+    match = _RULE.match(_spaced(text))
     if match is None:
         raise ValueError(
             "must be one rule such as allow laravel_php_fpm_t ldap_port_t:tcp_socket name_connect;"
@@ -63,6 +63,12 @@ def source_of(rules: Sequence[Rule]) -> str:
     lines += [f"\tclass {name} {{ {' '.join(sorted(classes[name]))} }};" for name in sorted(classes)]
     lines += ["}", "", *dict.fromkeys(str(rule) for rule in rules)]
     return "\n".join(lines) + "\n"
+
+
+def _spaced(text: str) -> str:
+    """With one space between words and around braces, and none before the semicolon at the end."""
+    words = " ".join(re.sub(r"([{};])", r" \1 ", text).split()).replace(": {", ":{")
+    return words.removesuffix(" ;") + ";" if words.endswith(" ;") else words
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -1,0 +1,77 @@
+"""SELinux in the loop: a node that should enforce and does not, and levels that stay with their sites."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.selinux import mcs
+from reconciler.store.queries import servers, sites
+from reconciler.testing import builders
+
+from .world import LoopWorld, play
+
+FILES = builders.fleet_files(2, 2, os="alma_9")
+
+
+@pytest.mark.parametrize("mode", ["permissive", "disabled"])
+def test_a_node_that_does_not_enforce_is_stalled_and_nothing_is_applied_to_it(
+    tmp_path: Path, mode: str
+) -> None:
+    async def scene(world: LoopWorld) -> None:
+        node = world.node("web1")
+        node.facts = replace(node.facts, selinux=mode)
+        async with world.daemon():
+            world.push()
+            said = await world.until_says("Server", "web1", "Stalled", "True NeedsAttention")
+            assert f"SELinux is {mode} on the node, the manifest says enforcing" in said
+            assert node.applied == 0
+            await world.until_spec("Site", "site2-1", domain="site2-1.test")
+            node.facts = replace(node.facts, selinux="enforcing")
+            await world.until_says("Server", "web1", "Stalled", "False", 4000)
+            await world.until_spec("Site", "site1-1", 4000, domain="site1-1.test")
+
+    play(tmp_path, FILES, scene)
+
+
+def test_a_node_that_ceases_to_enforce_is_found_at_the_next_look(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            node = world.node("web1")
+            node.facts = replace(node.facts, selinux="permissive")
+            said = await world.until_says("Server", "web1", "Stalled", "True SELinuxNotEnforcing", 7200)
+            assert "permissive" in said
+            applied = node.applied
+            world.change("Site", "site1-1", domain="other.test")
+            world.push()
+            await asyncio.sleep(60)
+            assert node.applied == applied
+            node.facts = replace(node.facts, selinux="enforcing")
+            await world.until_says("Server", "web1", "Stalled", "False", 7200)
+            await world.until_spec("Site", "site1-1", 7200, domain="other.test")
+
+    play(tmp_path, FILES, scene)
+
+
+def test_each_site_of_a_server_has_a_pair_of_its_own_for_life(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            row = await world.store.aread(lambda tx: servers.get(tx, "web1"))
+            assert row is not None
+            first = {
+                s.name: s.mcs_id for s in await world.store.aread(lambda tx: sites.all(tx, server_id=row.id))
+            }
+            assert sorted(filter(None, first.values())) == [mcs.of_site(1), mcs.of_site(2)]
+            world.change("Site", "site1-1", domain="other.test")
+            await world.settled(world.push())
+            now = {
+                s.name: s.mcs_id for s in await world.store.aread(lambda tx: sites.all(tx, server_id=row.id))
+            }
+            assert now == first
+
+    play(tmp_path, FILES, scene)
