@@ -118,10 +118,14 @@ def test_a_worker_whose_program_fails_holds_nothing_up(stage: Stage, server: str
 @FAMILIES
 def test_jobs_stop_with_a_suspended_site_and_go_with_their_entries(stage: Stage, server: str) -> None:
     name = f"stop-{server}"
-    cron = [{"name": "long", "schedule": "@daily", "command": "sleep 600"}]
+    cron = [
+        {"name": "long", "schedule": "@daily", "command": "sleep 600"},
+        {"name": "bad", "schedule": "@daily", "command": "exit 3"},
+    ]
     workers = [{"name": "queue", "command": BEAT}]
     node, user = place(stage, name, server, cron=cron, workers=workers)
     timer, job = (f"panel-cron-{name}_long.{suffix}" for suffix in ("timer", "service"))
+    bad = f"panel-cron-{name}_bad.service"
     worker = f"panel-worker-{name}_queue@1.service"
     node.run(f"systemctl start --no-block {job}")
     wait_for(lambda: any("sleep 600" in line for line in running(node, user)))
@@ -139,18 +143,20 @@ def test_jobs_stop_with_a_suspended_site_and_go_with_their_entries(stage: Stage,
     stage.apply()
     assert shows(node, timer, "ActiveState") == shows(node, worker, "ActiveState") == ["active"]
     # another schedule needs no restart
-    stage.fleet.change("Site", name, cron=[{**cron[0], "schedule": "17 3 1 1 *"}])
+    stage.fleet.change("Site", name, cron=[{**cron[0], "schedule": "17 3 1 1 *"}, cron[1]])
     stage.fleet.commit()
     stage.apply()
     assert "01-01 03:17" in shows(node, timer, "NextElapseUSecRealtime")[0]
 
     node.run(f"systemctl start --no-block {job}")
     wait_for(lambda: any("sleep 600" in line for line in running(node, user)))
+    assert node.run(f"systemctl start {bad}", check=False).returncode != 0
+    assert shows(node, bad, "ActiveState", "ExecMainStatus") == ["failed", "3"]
     stage.fleet.change("Site", name, cron=None, workers=None)
     stage.fleet.commit()
     stage.apply()
     assert all("php-fpm" in line for line in running(node, user))
-    for unit in (timer, job, worker):
+    for unit in (timer, job, bad, worker):
         assert shows(node, unit, "LoadState", "ActiveState") == ["not-found", "inactive"]
     left = f"ls -d /etc/systemd/system/*{name}_* /etc/systemd/system/*.wants/*{name}_*"
     assert node.run(left, check=False).stdout == ""

@@ -137,7 +137,7 @@ class Units(Handler):
         state = world.unit(step["name"])
         changes = _changes(state, _wanted(step))
         if absent(step) and state.active == "failed":
-            changes.append(change("active", "failed", False))  # it would be listed as failed for ever
+            changes.append(change("active", "failed", "inactive"))  # it would be listed as failed for ever
         if not changes:
             return None
         note = "the unit failed" if state.active == "failed" else ""
