@@ -12,7 +12,7 @@ from reconciler.selinux import mcs
 from reconciler.store.queries import servers, sites
 from reconciler.testing import builders
 
-from .world import LoopWorld, play
+from .world import LoopWorld, play, rollout
 
 FILES = builders.fleet_files(2, 2, os="alma_9")
 
@@ -23,7 +23,7 @@ def test_a_node_that_does_not_enforce_is_stalled_and_nothing_is_applied_to_it(
 ) -> None:
     async def scene(world: LoopWorld) -> None:
         node = world.node("web1")
-        node.facts = replace(node.facts, selinux=mode)
+        node.facts = replace(node.facts, selinux=mode)  # type: ignore[arg-type]
         async with world.daemon():
             world.push()
             said = await world.until_says("Server", "web1", "Stalled", "True NeedsAttention")
@@ -75,3 +75,40 @@ def test_each_site_of_a_server_has_a_pair_of_its_own_for_life(tmp_path: Path) ->
             assert now == first
 
     play(tmp_path, FILES, scene)
+
+
+RULE = "allow laravel_php_fpm_t ldap_port_t:tcp_socket name_connect;"
+
+
+def test_a_policy_whose_change_brings_denials_goes_back_before_the_next_wave(tmp_path: Path) -> None:
+    """A rule of the fleet's own is rolled out in waves like anything else, and watched by the denials of the soak."""
+    files = builders.fleet_files(2, 1, os="alma_9", labels=("canary", "rest"))
+    for name in ("web1", "web2"):
+        files[builders.path_of("Server", name)] += "  healthChecks:\n    - avc: {max: 0}\n"
+    waves = [{"name": "canary", "selector": {"group": "canary"}}, {"name": "rest"}]
+    files |= rollout(waves=waves, soak="4m", healthTimeout="1m")
+
+    async def rules_on(world: LoopWorld, name: str) -> bool:
+        return "selinux_module:panel_local" in world.node(name).things
+
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            for name in ("web1", "web2"):
+                world.change("Server", name, selinux={"rules": [RULE]})
+            bad = world.push()
+            await world.until(lambda: rules_on(world, "web1"))
+            assert not await rules_on(world, "web2")
+            world.node("web1").audit.deny(world.clock())
+            said = await world.until_says("Fleet", "main", "Stalled", "True Quarantined", 900)
+            assert "denial on web1" in said
+            assert await world.status(bad) == "quarantined"
+
+            async def back() -> bool:
+                return not await rules_on(world, "web1")
+
+            await world.until(back, 900)
+            await asyncio.sleep(900)
+            assert bad not in {d.commit_hash for d in await world.deployments("web2")}, "web2 never got it"
+
+    play(tmp_path, files, scene)
