@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reconciler.loop.lease import NAME as LEASE
 from reconciler.store import Tx
@@ -18,6 +18,7 @@ from reconciler.store.queries import (
     loop_state,
     requests,
     revisions,
+    selinux_audit_logs,
     servers,
     sites,
     sources,
@@ -30,6 +31,9 @@ from reconciler.store.queries.leases import Lease
 from reconciler.store.queries.loop_state import LoopState
 from reconciler.store.queries.sources import Source
 from reconciler.store.queries.suspensions import Suspension
+
+RECENT = timedelta(hours=1)
+"""For how long a denial of SELinux is counted."""
 
 CONDITIONS = ("Ready", "Reconciling", "Stalled", "Drifted")
 
@@ -48,7 +52,7 @@ class FleetView:
 @dataclass(frozen=True)
 class ServerView:
     """A server. `ready` of the `total` resources on it, itself included, are; `doing` is what goes on
-    or is wrong, if anything.
+    or is wrong, if anything. `denials` is how often SELinux refused something in the last hour.
 
     `calm`: it is ready, everything on it is, and nothing goes on.
     """
@@ -59,6 +63,7 @@ class ServerView:
     ready: int
     total: int
     doing: str
+    denials: int = 0
 
     @property
     def calm(self) -> bool:
@@ -127,6 +132,7 @@ def _servers(tx: Tx, known: list[Condition], running: list[Deployment]) -> tuple
     for database in databases.all(tx):
         if database.status != "retained":
             on.setdefault(database.server_id, []).append(("Database", database.manifest_name))
+    refused = selinux_audit_logs.counts_since(tx, tx.now - RECENT)
     views = []
     for server in servers.all(tx):
         mine = by_resource.get(("Server", server.name), {})
@@ -141,6 +147,7 @@ def _servers(tx: Tx, known: list[Condition], running: list[Deployment]) -> tuple
                 total=len(all_on_it),
                 doing=_doing(work, mine, memory.get(("Server", server.name)), tx.now)
                 or _wrong([(key, by_resource.get(key, {})) for key in all_on_it]),
+                denials=refused.get(server.id, 0),
             )
         )
     return tuple(sorted(views, key=lambda view: view.name))

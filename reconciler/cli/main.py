@@ -21,6 +21,7 @@ _VERBS = {
     "status": "Show every resource and its conditions.",
     "deployments": "List deployments, or show one.",
     "events": "Print what happened, and what happens.",
+    "avc": "Show what SELinux refused on the servers.",
     "top": "Show how everything stands, live.",
     "wait": "Wait until resources have come to a condition.",
     "servers": "Enrol nodes and manage their keys.",

@@ -165,10 +165,11 @@ def _fleets(view: Overview, room: int | None) -> Table:
 
 
 def _servers(servers: Sequence[ServerView]) -> Table:
-    table = _table("SERVER", "STATE", "READY", "RESOURCES", "NOW")
+    table = _table("SERVER", "STATE", "READY", "RESOURCES", "DENIALS", "NOW")
     for server in servers:
         of = f"{server.ready}/{server.total}"
-        _row(table, server.name, server.state, server.condition, of, server.doing)
+        denials = str(server.denials or "")
+        _row(table, server.name, server.state, server.condition, of, denials, server.doing)
     return table
 
 
