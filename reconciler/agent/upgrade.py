@@ -3,12 +3,13 @@
 import binascii
 import hashlib
 import os
+import stat
 import sys
 from base64 import b64decode
 from contextlib import suppress
 from typing import Any, Dict
 
-from . import atomic, launch, process
+from . import atomic, launch, process, selinux
 from .faults import Refusal, cause
 
 
@@ -36,7 +37,7 @@ def upgrade(data: Any, sha256: str) -> Dict[str, Any]:
         raise Refusal("internal", "this agent runs from source and cannot replace itself")
     fresh = os.path.join(os.path.dirname(program), ".{}.new".format(os.path.basename(program)))
     try:
-        _write(fresh, body)
+        _write(fresh, body, program)
         said = process.run([sys.executable, "-I", "-S", fresh, "version"], timeout=30)
         if not said.ok() or said.out.strip() != sha256:
             os.unlink(fresh)
@@ -50,10 +51,11 @@ def upgrade(data: Any, sha256: str) -> Dict[str, Any]:
     return {"agent": sha256}
 
 
-def _write(path: str, body: bytes) -> None:
+def _write(path: str, body: bytes, becomes: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(path)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
+    with selinux.creating(becomes, stat.S_IFREG):  # of another type it would not lead into the agent's domain
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
     try:
         atomic.write_all(fd, body)
         os.fchmod(fd, 0o755)
