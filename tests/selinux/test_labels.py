@@ -25,6 +25,8 @@ def test_each_place_of_a_site_has_the_type_that_its_use_needs() -> None:
     assert type_of(here.home) == "site_content_t"
     assert type_of(f"{here.public}/index.php") == "site_content_t"
     assert type_of(here.env) == "laravel_env_t"
+    # jobs start in the one and have their TMPDIR in the other
+    assert type_of(here.public) == "site_content_t"
     for folder in (here.temporary, here.sessions, here.logs):
         assert type_of(folder) == type_of(f"{folder}/file") == "laravel_app_rw_t"
     assert type_of(here.runtime) == type_of(here.socket) == "laravel_php_fpm_run_t"

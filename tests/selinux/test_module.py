@@ -108,6 +108,12 @@ def test_what_a_site_has_outside_of_its_home_is_labelled_on_every_platform(os: s
     assert type_of(here.fpm_config) == "laravel_etc_t"
     assert type_of(here.logrotate) == "laravel_etc_t"
     assert type_of(here.unit_file) == "laravel_unit_t"
+    for unit in (
+        f"{here.cron('a-b')}.service",
+        f"{here.cron('a-b')}.timer",
+        f"{here.worker('queue')}@.service",
+    ):
+        assert type_of(f"{here.unit_folder}/{unit}") == "laravel_unit_t"
     assert type_of(here.runtime) == type_of(here.socket) == labels.RUNTIME
     if platform.package_manager == "dnf":
         assert type_of(platform.php.binary_of("8.3")) == "httpd_exec_t"
