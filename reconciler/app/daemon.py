@@ -28,7 +28,7 @@ from reconciler.kit import ids
 from reconciler.kit.clock import Clock, utc_now
 from reconciler.loop import watching
 from reconciler.loop.backoff import jittered
-from reconciler.loop.denials import BUSY, Collector
+from reconciler.loop.denials import Collector
 from reconciler.loop.dispatch import Dispatch
 from reconciler.loop.fleet import FleetLoop
 from reconciler.loop.jumps import ClockWatch
@@ -242,7 +242,7 @@ class Daemon:
             self._every(_OBSERVE * self.parts.tick, self._observe, self._observed),
             self._every(_SCHEDULE, self._schedule),
             self._every(_TIDY, self._tidy),
-            self._every(BUSY, self.collector.sweep, self.collector.wake),
+            self.collector.run(),
             self._heartbeat(),
             self._every(self.parts.tick, self._follow_clock),
             self.parts.supervisor.keep_alive() if self.parts.supervisor.watchdog else self._stop_wait(),

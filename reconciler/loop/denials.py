@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ RARE = 600.0
 """Seconds until one is asked again that keeps no log, and the longest wait after failures."""
 
 _AT_ONCE = 16
+_LOOK_EVERY = 60.0
 _MANY = 1000
 _KEEP_EVERY = 60.0
 _TELL_EVERY = 600.0
@@ -68,7 +70,8 @@ class Collector:
         every: Callable[[], float],
         redact: Callable[[str], str] = str,
     ) -> None:
-        self.wake = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._asking: set[str] = set()
         self._store = store
         self._nodes = nodes
         self._meter = meter
@@ -84,31 +87,43 @@ class Collector:
     def soon(self, server: str) -> None:
         """Something was done to a server: ask it."""
         self._due.pop(server, None)
-        self.wake.set()
+        self._wake.set()
 
-    async def sweep(self) -> None:
-        """Ask every node that is due and connected. What goes wrong with one is logged; LeaseLost and StoreFault rise."""
-        now = asyncio.get_running_loop().time()
-        due = [name for name in self._nodes.open() if self._due.get(name, 0.0) <= now]
-        try:
-            async with asyncio.TaskGroup() as group:
-                for name in sorted(due):
-                    group.create_task(self._patiently(name))
-        except ExceptionGroup as several:
-            raise several.exceptions[0] from None
+    async def run(self) -> None:
+        """Ask every connected node when it is due, until cancelled; one that hangs holds up no other. LeaseLost ends it."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                now, wait = asyncio.get_running_loop().time(), _LOOK_EVERY
+                self._wake.clear()
+                for name in self._nodes.open().keys() - self._asking:
+                    left = self._due.get(name, now) - now
+                    if left > 0:
+                        wait = min(wait, left)
+                    else:
+                        self._asking.add(name)
+                        group.create_task(self._patiently(name))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
 
     async def _patiently(self, server: str) -> None:
         try:
             async with self._gate:
                 await self.collect(server)
-        except (LeaseLost, StoreFault):
+        except LeaseLost:
             raise
+        except StoreFault as fault:  # nothing is lost: it is asked for again
+            self._again(server, BUSY)
+            log.warning("the database refused", fault=fault.message)
         except ReconcilerError as fault:
             self._failed(server)
             log.debug("denials could not be asked for", server=server, fault=fault.message)
         except Exception:
             self._failed(server)
             log.exception("a defect of this program", server=server)
+        finally:
+            self._asking.discard(server)
+            self._wake.set()
 
     def _failed(self, server: str) -> None:
         times = self._failures[server] = self._failures.get(server, 0) + 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.app.config_model import LimitSettings
-from reconciler.errors import StoreBusy
+from reconciler.errors import AgentFault, StoreBusy
 from reconciler.kit.clock import stamp
 from reconciler.kit.secret import Secret
 from reconciler.record import denials
@@ -312,6 +312,42 @@ def test_a_node_that_refuses_very_often_is_asked_more_often(
             deny(world, of, times=1400)
             await counted(world, total + 1400, seconds=8)
             assert len(await rows(world)) == 1
+
+    played(tmp_path, scene)
+
+
+def test_a_node_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            world.node("web2").silent = True
+            await asyncio.sleep(25)  # it is being asked by now
+            deny(world, of)
+            deny(world, of, "site2-1")
+            await counted(world, 1, seconds=26)
+            assert await rows(world, "web2") == []
+            world.node("web2").silent = False
+            await counted(world, 1, "web2", seconds=600)
+
+    played(tmp_path, scene)
+
+
+def test_a_node_that_cannot_answer_is_asked_ever_more_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[datetime] = []
+
+    async def avc(node: FakeNode, cursor: Any, most: int) -> Any:
+        asked.append(node.clock())
+        raise AgentFault(node.server, "unknown op 'avc'", code="bad_request")
+
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            monkeypatch.setattr(FakeNode, "avc", avc)
+            await asyncio.sleep(1200)
+            assert 8 <= len(asked) <= 18, "two nodes"
 
     played(tmp_path, scene)
 
