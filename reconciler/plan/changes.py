@@ -195,7 +195,7 @@ class Deciding:
                     risks.update(rules.on_delete)
             case Action.UPDATE:
                 risks.update(rules.risk(diff.path) for diff in change.diffs)
-                if any(step.op == "delete" and step.key.startswith("unit:") for step in change.steps):
+                if any(step.op == "delete" and _serves(step.key) for step in change.steps):
                     risks.add(Risk.RESTART)
             case Action.NO_OP | Action.FORGET:
                 return ()
@@ -204,3 +204,8 @@ class Deciding:
                 if step.op != "none":
                     risks.update(triggers.of(step.key))
         return worst_first(risks)
+
+
+def _serves(key: str) -> bool:
+    """Whether the step is of a unit that somebody may be waiting for; a cron job's is up now and then only."""
+    return key.startswith("unit:") and not key.startswith("unit:panel-cron-")

@@ -36,6 +36,27 @@ def test_an_alias_reloads_the_web_server() -> None:
     assert only(_against(_base(), aliases=["www.shop.test"]), "Site/shop").risks == (Risk.RELOAD,)
 
 
+CLEAN = {"name": "clean", "schedule": "@daily", "command": "php clean.php"}
+QUEUE = {"name": "queue", "command": "php queue.php", "replicas": 2}
+
+
+def test_cron_jobs_come_and_go_without_disturbing_anybody() -> None:
+    added = only(_against(_base(), cron=[CLEAN]), "Site/shop")
+    removed = only(_against(_base(cron=[CLEAN])), "Site/shop")
+    assert (added.risks, removed.risks) == ((), ())
+    assert {step.op for step in removed.steps} == {"delete"}
+    assert "unit:panel-cron-shop_clean.timer" in {step.key for step in removed.steps}
+
+
+def test_what_a_worker_reads_restarts_it() -> None:
+    base = _base(workers=[QUEUE])
+    command = only(_against(base, workers=[{**QUEUE, "command": "php other.php"}]), "Site/shop")
+    env = only(_against(base, workers=[QUEUE], env={"WORD": "new"}), "Site/shop")
+    fewer = only(_against(base, workers=[{**QUEUE, "replicas": 1}]), "Site/shop")
+    assert command.risks[0] is env.risks[0] is fewer.risks[0] is Risk.RESTART
+    assert [step.key for step in fewer.steps] == ["unit:panel-worker-shop_queue@2.service"]
+
+
 def test_a_removed_site_leaves_by_its_own_steps() -> None:
     plan = plan_of(fleet_of(*usual()[:2]), _base(), **REAL)
     assert {s.op for s in only(plan, "Site/shop").steps} == {"delete"}
