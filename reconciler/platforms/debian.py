@@ -53,7 +53,7 @@ SELINUX = SELinux(
     ),
     run="/run",
     # start-stop-daemon is of the type of any program, which is no way into a domain
-    nginx_resets=("ExecStop=", "ExecStop=/usr/sbin/nginx -s quit"),
+    nginx_resets=("ExecStop=", "KillSignal=SIGQUIT", "TimeoutStopSec=10"),
 )
 
 
