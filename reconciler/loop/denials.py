@@ -18,7 +18,7 @@ from reconciler.telemetry import logs
 
 log = logs.get("reconciler.loop")
 
-MOST = 200
+MOST = 1000
 """Distinct denials of one answer."""
 ANSWERS = 16
 """Answers that are taken of one node before others have their turn."""
@@ -177,9 +177,8 @@ class Collector:
             known.cursor = found.cursor
             return 0
         quiet = frozenset(who for who, at in self._told.items() if now - at < _TELL_EVERY)
-        taken = await self._store.awrite(
-            lambda tx: denials.take(tx, server, found, redact=self._redact, quiet=quiet)
-        )
+        given = await asyncio.to_thread(denials.parsed, found, self._redact)
+        taken = await self._store.awrite(lambda tx: denials.take(tx, server, found, given, quiet))
         self._logs[row_id] = _Log(found.cursor, found.log, now)
         self._told = {who: at for who, at in self._told.items() if who in quiet}
         self._told |= dict.fromkeys(taken.told, now)

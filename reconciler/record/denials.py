@@ -6,14 +6,14 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reconciler.kit.clock import stamp
 from reconciler.kit.text import count
-from reconciler.nodes.answers import Denials, Gap
+from reconciler.nodes.answers import Denials, Denied, Gap
 from reconciler.selinux import audit
 from reconciler.selinux.audit import Denial
 from reconciler.store import Tx
@@ -26,10 +26,15 @@ WINDOW = timedelta(hours=1)
 KEPT = 5000
 """Rows of one server; beyond them those go that have not happened for longest."""
 
+VARIETY = 100
+"""Rows within `WINDOW` that differ only in the program and the object; further ones share a row. Both are of the choice
+of whoever is refused, who could have everything else of the server forgotten otherwise."""
+
 _SKEW = timedelta(seconds=5)
 """A node's clock may differ by this much before its times are put right by ours."""
 _LONGEST = 1024
 _TICK = timedelta(microseconds=1)
+_OTHERS = ".others"
 
 Redact = Callable[[str], str]
 
@@ -53,12 +58,21 @@ class _Denied:
     seen: Seen
 
 
+Parsed = Sequence[tuple[Denied, Denial]]
+
+
+def parsed(found: Denials, redact: Redact = str) -> Parsed:
+    """The denials of an answer, each with the event that it is of, without secrets. Of a full answer this takes a while."""
+    return [(event, _clean(one, redact)) for event in found.events for one in audit.parse(event.lines)]
+
+
 def take(
-    tx: Tx, server: str, found: Denials, *, redact: Redact = str, quiet: Collection[tuple[str, str]] = ()
+    tx: Tx, server: str, found: Denials, given: Parsed, quiet: Collection[tuple[str, str]] = ()
 ) -> Taken:
     """Records an answer of the server's agent, and how far its log was read by that: both or nothing.
 
-    Resources (kind and name) in `quiet` get no event. A server that is not recorded (any more) has nothing recorded.
+    `given` is what it says (`parsed`). Resources (kind and name) in `quiet` get no event. A server that is not recorded
+    (any more) has nothing recorded.
     """
     row = servers.get(tx, server)
     if row is None:
@@ -72,7 +86,7 @@ def take(
     change = rollouts.newest_change(tx, server)
     fresh: dict[tuple[str, str], list[_Denied]] = {}
     classes: Counter[str] = Counter()
-    for one in _denied(tx, row.id, found, shift, redact):
+    for one in _denied(tx, row.id, given, shift):
         if one.denial.verdict != "granted":
             classes[one.denial.tclass] += one.seen.count
         for part in _parts(one, change):
@@ -86,18 +100,16 @@ def take(
     return Taken(classes.total(), classes, told)
 
 
-def _denied(tx: Tx, server_id: str, found: Denials, shift: timedelta, redact: Redact) -> Iterator[_Denied]:
+def _denied(tx: Tx, server_id: str, given: Parsed, shift: timedelta) -> Iterator[_Denied]:
     ids = {one.mcs_id: one for one in sites.all(tx, server_id=server_id) if one.mcs_id is not None}
     names = {number: site.id for number, site in ids.items()}
     by_id = {site.id: site.name for site in ids.values()}
-    for event in found.events:
+    for event, denial in given:
         first = datetime.fromtimestamp(event.first, UTC) + shift
         last = datetime.fromtimestamp(event.last, UTC) + shift
-        for denial in audit.parse(event.lines):
-            clean = _clean(denial, redact)
-            site = audit.site_of(denial.source, names) or audit.site_of(denial.target, names)
-            seen = Seen(event.count, first, last, _identity(clean))
-            yield _Denied(clean, site, by_id[site] if site else "", seen)
+        site = audit.site_of(denial.source, names) or audit.site_of(denial.target, names)
+        seen = Seen(event.count, first, last, _identity(denial))
+        yield _Denied(denial, site, by_id[site] if site else "", seen)
 
 
 def _clean(denial: Denial, redact: Redact) -> Denial:
@@ -118,9 +130,14 @@ def _clean(denial: Denial, redact: Redact) -> Denial:
 
 
 def _identity(denial: Denial) -> str:
-    about = [denial.tclass, *denial.permissions, denial.comm, denial.exe, denial.object, denial.permissive]
-    key = [denial.kind, denial.verdict, str(denial.source), str(denial.target), *about]
-    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+    """Two digests: of what policy goes by, and of what the program chooses."""
+    about = [denial.tclass, *denial.permissions, denial.permissive]
+    kind = [denial.kind, denial.verdict, str(denial.source), str(denial.target), *about]
+    return f"{_digest(kind)}.{_digest([denial.comm, denial.exe, denial.object])}"
+
+
+def _digest(value: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:24]
 
 
 def _parts(one: _Denied, change: datetime | None) -> list[_Denied]:
@@ -143,6 +160,12 @@ def _record(tx: Tx, server_id: str, one: _Denied, change: datetime | None) -> bo
     elif change is not None:
         before = change
     row = selinux_audit_logs.equal(tx, server_id, seen.identity, since, before)
+    if row is None and selinux_audit_logs.alike(tx, server_id, _kind_of(seen), since) >= VARIETY:
+        # the row of all the others has no program and no object
+        others = replace(one.denial, comm=None, exe=None, path=None, name=None, ino=None)
+        seen = replace(seen, identity=_kind_of(seen) + _OTHERS)
+        one = replace(one, denial=others, seen=seen)
+        row = selinux_audit_logs.equal(tx, server_id, seen.identity, since, before)
     if row is not None:
         selinux_audit_logs.more(tx, row, seen, _context(one.denial, _together(row, seen)))
         return False
@@ -156,6 +179,10 @@ def _record(tx: Tx, server_id: str, one: _Denied, change: datetime | None) -> bo
         seen=seen,
     )
     return True
+
+
+def _kind_of(seen: Seen) -> str:
+    return seen.identity.partition(".")[0]
 
 
 def _together(row: selinux_audit_logs.SelinuxAuditLog, seen: Seen) -> Seen:

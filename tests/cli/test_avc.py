@@ -11,7 +11,7 @@ import pytest
 from reconciler.nodes.answers import Denials, Gap
 from reconciler.record import denials
 from reconciler.selinux import mcs
-from reconciler.store import Tx
+from reconciler.store import Store, Tx
 from reconciler.store.queries import audit_cursors, events, servers, sites
 from reconciler.testing.auditing import AuditTrail
 from tests.cli.recorded import Recorded, fill
@@ -63,13 +63,19 @@ def state(tmp_path: Path) -> Recorded:
         path="",
         command="\x1b[31mred",
     )
-    told = log.tell(None, 100, NOON.timestamp())
     with made.store(NOON) as store:
-        store.write(lambda tx: denials.take(tx, "web1", told))
+        told = record(store, log, NOON)
         gap = Gap(NOON.timestamp() - 7200, NOON.timestamp() - 3600, "rotated")
         lost = Denials(True, NOON.timestamp(), told.cursor, gap=gap)
-        store.write(lambda tx: denials.take(tx, "web1", lost))
+        store.write(lambda tx: denials.take(tx, "web1", lost, ()))
     return made
+
+
+def record(store: Store, log: AuditTrail, now: datetime) -> Denials:
+    """Record all that is in a log as web1's; the answer that it came in."""
+    told = log.tell(None, 100, now.timestamp())
+    store.write(lambda tx: denials.take(tx, "web1", told, denials.parsed(told)))
+    return told
 
 
 def site(tx: Tx) -> None:
@@ -135,11 +141,7 @@ def test_without_a_time_the_newest_fifty_are_shown(state: Recorded) -> None:
     for n in range(70):
         log.deny(NOON + timedelta(seconds=n), source=PHP, path=f"/home/web2/{n}")
     with state.store(NOON + timedelta(minutes=5)) as store:
-        store.write(
-            lambda tx: denials.take(
-                tx, "web1", log.tell(None, 100, (NOON + timedelta(minutes=5)).timestamp())
-            )
-        )
+        record(store, log, NOON + timedelta(minutes=5))
     found = json.loads(state.run("avc", "-o", "json").out)
     assert [one["path"] for one in found] == [f"/home/web2/{n}" for n in range(69, 19, -1)]
     assert len(json.loads(state.run("avc", "--output", "json", "--since", "2026-03-01T12:00").out)) == 70
@@ -248,7 +250,7 @@ def test_events_and_top_tell_of_denials_too(state: Recorded) -> None:
     for _ in range(12):
         log.deny(now - timedelta(minutes=3), source=PHP)
     with state.store(now) as store:
-        store.write(lambda tx: denials.take(tx, "web1", log.tell(None, 100, now.timestamp())))
+        record(store, log, now)
     lines = [" ".join(line.split()) for line in state.run("top", "--once").out.splitlines()]
     assert "SERVER STATE READY RESOURCES DENIALS NOW" in lines
     assert any(line.startswith("web1 active True 1/3 12 applying Site/shop1") for line in lines)

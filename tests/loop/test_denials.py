@@ -1,9 +1,8 @@
-"""What SELinux refuses on nodes reaches the database once, with its site, and counts in health checks."""
+"""What SELinux refuses on nodes reaches the database once, with its site, and soon."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,88 +14,14 @@ from reconciler.errors import AgentFault, StoreBusy
 from reconciler.kit.clock import stamp
 from reconciler.kit.secret import Secret
 from reconciler.record import denials
-from reconciler.selinux import mcs
 from reconciler.store import Tx
 from reconciler.store.queries import audit_cursors, rollouts, selinux_audit_logs, servers, sites
-from reconciler.store.queries.selinux_audit_logs import SelinuxAuditLog
-from reconciler.testing import builders
 from reconciler.testing.node import FakeNode
 
-from .world import LoopWorld, config, play, rollout
+from .denying import count_asks, counted, deny, levels, played, rows
+from .world import LoopWorld, config
 
-FILES = builders.fleet_files(2, 2)
 HOUR = timedelta(hours=1)
-
-
-def played(
-    tmp_path: Path, scene: Callable[[LoopWorld], Awaitable[None]], files: Mapping[str, str] = FILES
-) -> None:
-    """Play a scene on nodes whose auditd runs."""
-
-    async def audited(world: LoopWorld) -> None:
-        for node in world.nodes.values():
-            node.audit.write("type=DAEMON_START msg=audit(1.000:1): op=start")
-        await scene(world)
-
-    play(tmp_path, files, audited)
-
-
-async def levels(world: LoopWorld) -> dict[str, str]:
-    """The level of each site, which it is given if it has none."""
-
-    def unit(tx: Tx) -> dict[str, str]:
-        found = {}
-        for number, row in enumerate(sites.all(tx)):
-            given = row.mcs_id if row.mcs_id is not None else mcs.FIRST + number
-            known = (row.server_id, row.domain, row.document_root, row.system_user, row.php_version)
-            sites.upsert(tx, row.name, sites.SiteFields(*known, row.app_type, given))
-            found[row.name] = mcs.level(given)
-        return found
-
-    return await world.store.awrite(unit)
-
-
-def deny(world: LoopWorld, levels: dict[str, str], site: str = "site1-1", times: int = 1, **how: Any) -> None:
-    """PHP of a site reads what it may not, on its server."""
-    node = world.node(f"web{site[4]}")
-    for _ in range(times):
-        source = f"system_u:system_r:laravel_php_fpm_t:{levels[site]}"
-        node.audit.deny(how.pop("at", world.clock()), source=source, **how)
-
-
-async def rows(world: LoopWorld, server: str = "web1") -> list[SelinuxAuditLog]:
-    """All rows of a server, the newest first."""
-
-    def unit(tx: Tx) -> list[SelinuxAuditLog]:
-        row = servers.get(tx, server)
-        assert row is not None
-        return selinux_audit_logs.listed(tx, server_id=row.id, limit=None)
-
-    return await world.store.aread(unit)
-
-
-async def counted(world: LoopWorld, number: int, server: str = "web1", seconds: float = 60) -> None:
-    """Wait until so many denials are recorded; never are there more."""
-
-    async def there() -> bool:
-        found = sum(row.count for row in await rows(world, server))
-        assert found <= number
-        return found == number
-
-    await world.until(there, seconds)
-
-
-def count_asks(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
-    """When nodes are asked for denials."""
-    asked: list[datetime] = []
-    plain = FakeNode.avc
-
-    async def avc(node: FakeNode, cursor: Any, most: int) -> Any:
-        asked.append(node.clock())
-        return await plain(node, cursor, most)
-
-    monkeypatch.setattr(FakeNode, "avc", avc)
-    return asked
 
 
 def test_a_denial_is_a_row_of_its_site_and_an_event(tmp_path: Path) -> None:
@@ -386,6 +311,7 @@ def test_the_times_of_a_node_whose_clock_is_wrong_are_put_right(tmp_path: Path) 
 
 def test_a_server_keeps_its_newest_denials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(denials, "KEPT", 50)
+    monkeypatch.setattr(denials, "VARIETY", 1000)
 
     async def scene(world: LoopWorld) -> None:
         async with world.daemon():
@@ -407,6 +333,32 @@ def test_a_server_keeps_its_newest_denials(tmp_path: Path, monkeypatch: pytest.M
     played(tmp_path, scene)
 
 
+def test_a_site_that_asks_for_ever_other_files_cannot_have_the_rest_forgotten(tmp_path: Path) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+            of = await levels(world)
+            deny(world, of, "site1-2", path="/home/web1/.env")
+            await counted(world, 1)
+            for n in range(1, 2000):
+                deny(world, of, path=f"/home/web2/{n}", command=f"php{n}")
+            await counted(world, 2000)
+            found = [row.context for row in await rows(world) if row.context]
+            assert len(found) == 1 + denials.VARIETY + 1
+            (others,) = [one for one in found if one["count"] > 1]
+            assert (others["count"], others["path"], others["command"]) == (
+                1999 - denials.VARIETY,
+                None,
+                None,
+            )
+            assert others["permissions"] == ["read"]
+            deny(world, of, path="/home/web2/1", command="php1")
+            await counted(world, 2001)
+            assert len(await rows(world)) == len(found), "what has a row is counted there"
+
+    played(tmp_path, scene)
+
+
 def test_what_programs_call_themselves_shows_no_secret(tmp_path: Path) -> None:
     async def scene(world: LoopWorld) -> None:
         async with world.daemon() as daemon:
@@ -419,89 +371,6 @@ def test_what_programs_call_themselves_shows_no_secret(tmp_path: Path) -> None:
             assert "hunter22" not in f"{row.message}{row.context}{await world.events('Site', 'site1-1')}"
 
     played(tmp_path, scene)
-
-
-# -- health checks
-
-
-def watched(tmp_path: Path, scene: Callable[[LoopWorld], Awaitable[None]], most: int = 0) -> None:
-    """Play a scene in which web1 is healthy with at most so many denials, and soaks for four minutes."""
-    files = dict(FILES)
-    files[builders.path_of("Server", "web1")] += f"  healthChecks:\n    - avc: {{max: {most}}}\n"
-    played(tmp_path, scene, files | rollout(soak="4m", healthTimeout="1m"))
-
-
-def change(world: LoopWorld, domain: str) -> str:
-    world.change("Site", "site1-1", domain=domain)
-    return world.push()
-
-
-def test_a_denial_while_a_revision_soaks_puts_it_aside_although_an_equal_one_was_known(
-    tmp_path: Path,
-) -> None:
-    async def scene(world: LoopWorld) -> None:
-        async with world.daemon():
-            await world.converged()
-            of = await levels(world)
-            deny(world, of, times=30)
-            await counted(world, 30)
-            commit = change(world, "new.test")
-            await world.until(lambda: is_phase(world, "soaking"))
-            await asyncio.sleep(120)
-            assert await world.status(commit) != "quarantined", "what was before the change does not count"
-            deny(world, of)
-            await world.until(lambda: is_status(world, commit, "quarantined"))
-            counts = sorted(row.count for row in await rows(world))
-            assert counts == [1, 30], "no row is continued over a change"
-            assert "1 denial on web1" in str(await world.events("Fleet", "main"))
-
-    watched(tmp_path, scene)
-
-
-def test_denials_up_to_the_number_that_is_allowed_pass(tmp_path: Path) -> None:
-    async def scene(world: LoopWorld) -> None:
-        async with world.daemon():
-            await world.converged()
-            of = await levels(world)
-            commit = change(world, "new.test")
-            await world.until(lambda: is_phase(world, "soaking"))
-            deny(world, of, times=5)
-            await world.until(lambda: world.healthy(commit), 1800)
-            again = change(world, "newer.test")
-            await world.until(lambda: is_phase(world, "soaking"))
-            deny(world, of, times=6)
-            await world.until(lambda: is_status(world, again, "quarantined"))
-
-    watched(tmp_path, scene, most=5)
-
-
-def test_lost_records_of_the_soak_are_no_proof_of_health(tmp_path: Path) -> None:
-    async def scene(world: LoopWorld) -> None:
-        async with world.daemon():
-            await world.converged()
-            of = await levels(world)
-            # something that is no denial is all that is left
-            node = world.node("web1")
-            deny(world, of)
-            await counted(world, 1)
-            commit = change(world, "new.test")
-            await world.until(lambda: is_phase(world, "soaking"))
-            await asyncio.sleep(30)
-            for _ in range(6):
-                node.audit.rotate()
-                node.audit.write(f"type=USER_LOGIN msg=audit({world.clock().timestamp():.3f}:{9000}): pid=1")
-            await world.until(lambda: is_status(world, commit, "quarantined"))
-            assert "is not known" in str(await world.events("Fleet", "main"))
-
-    watched(tmp_path, scene)
-
-
-async def is_phase(world: LoopWorld, phase: str) -> bool:
-    return (await world.phases()).get("web1") == phase
-
-
-async def is_status(world: LoopWorld, commit: str, status: str) -> bool:
-    return await world.status(commit) == status
 
 
 def test_one_answer_that_reaches_over_a_change_is_parted_there(tmp_path: Path) -> None:
@@ -520,7 +389,7 @@ def test_one_answer_that_reaches_over_a_change_is_parted_there(tmp_path: Path) -
             deny(world, of, at=change_at + timedelta(seconds=n + 0.5))
         await asyncio.sleep(20)
         found = node.audit.tell(None, 10, world.clock().timestamp())
-        await world.store.awrite(lambda tx: denials.take(tx, "web1", found))
+        await world.store.awrite(lambda tx: denials.take(tx, "web1", found, denials.parsed(found)))
         after, before = await rows(world)
         assert (before.count, after.count) == (30, 10)
         assert before.last_at < change_at <= after.first_at

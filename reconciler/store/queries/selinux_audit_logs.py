@@ -84,6 +84,13 @@ def equal(
     return rows.first(tx, statement, SelinuxAuditLog)
 
 
+def alike(tx: Tx, server_id: str, beginning: str, since: datetime) -> int:
+    """How many rows of a server that begin at `since` or later have an identity that begins so, up to a dot."""
+    mine = (table.c.identity >= f"{beginning}.", table.c.identity < f"{beginning}/")
+    where = (table.c.server_id == server_id, *mine, table.c.first_at >= since)
+    return tx.connection.scalar(sa.select(sa.func.count()).select_from(table).where(*where)) or 0
+
+
 def more(tx: Tx, row: SelinuxAuditLog, seen: Seen, context: Mapping[str, Any]) -> None:
     """Counts further equal denials on in a row; `context` replaces its own."""
     values = {
