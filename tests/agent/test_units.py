@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from .building import bundle, gone, section, unit
 from .stopping import dress
 from .talking import Here, Refused, Talk
 
@@ -92,3 +94,37 @@ def test_a_node_whose_systemd_does_not_answer_says_so(node: Here, talk: Talk) ->
     with pytest.raises(Refused, match=r"cannot ask systemd about units.*Failed to connect to bus"):
         talk.ask("units", names=["nginx.service"])
     assert talk.ask("bye") == {}
+
+
+STATES = """
+state=inactive; sub=dead
+case "$*" in *show*) ;; *) echo "$*" >> $root/calls; case "$*" in *reset-failed*) touch $root/reset;; esac; exit;; esac
+for name; do case "$name" in
+  *worker*) printf 'LoadState=loaded\\nActiveState=activating\\nSubState=auto-restart\\nUnitFileState=enabled\\n\\n';;
+  *.service) if [ -e $root/reset ]; then state=inactive; else state=failed; fi
+    printf "LoadState=loaded\\nActiveState=$state\\nSubState=$state\\nUnitFileState=static\\n\\n";;
+esac; done
+"""
+
+
+def test_a_worker_between_two_attempts_is_running_and_another_service_is_not(node: Here, talk: Talk) -> None:
+    node.program_on_path("systemctl", STATES.replace("*worker*", "panel-*"))
+    worker = section("Site/a", unit("panel-worker-a_b@1.service", active=True))
+    other = section("Site/b", unit("panel-fpm-b.service", active=True))
+    outcome = talk.apply(1, bundle(worker, other))
+    assert {name: part["state"] for name, part in outcome["sections"].items()} == {
+        "Site/a": "unchanged",
+        "Site/b": "failed",
+    }
+    assert "start -- panel-worker" not in node.path("/calls").read_text()
+
+
+def test_a_failed_unit_that_goes_is_forgotten_and_one_that_stays_is_not(node: Here, talk: Talk) -> None:
+    node.program_on_path("systemctl", STATES)
+    name = "panel-cron-a_b.service"
+    assert talk.apply(1, bundle(section("Site/a", unit(name, active=None))))["state"] == "succeeded"
+    assert not node.path("/calls").exists()
+    goes = bundle(section("Site/a", gone(unit(name))))
+    assert talk.apply(2, goes)["state"] == "succeeded"
+    assert f"reset-failed -- {name}" in node.path("/calls").read_text()
+    assert talk.ask("check", digest=talk.hand_over(goes))["in_sync"]
