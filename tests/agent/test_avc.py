@@ -229,6 +229,47 @@ def test_what_was_rotated_away_unread_is_a_gap_with_its_times(log: AuditLog) -> 
     assert gap == {"from": LONG_AGO, "to": LONG_AGO + 2, "reason": "rotated"}
 
 
+def test_behind_a_gap_nothing_is_passed_over_when_a_file_begins_in_the_same_moment(log: AuditLog) -> None:
+    log.write(*avc(LONG_AGO, 1))
+    follower = Follower()
+    follower.drain()
+    for n in range(2, 8):  # a burst: files begin in the millisecond in which the ones before end
+        log.rotate()
+        log.write(*avc(LONG_AGO, n))
+    assert follower.drain() == 1 + 5
+    assert len(follower.gaps) == 1
+
+
+def test_an_empty_file_is_no_place_to_remember(log: AuditLog) -> None:
+    """Its inode may be another file's by the time that something is asked again."""
+    log.write(*avc(LONG_AGO, 1))
+    log.rotate()
+    follower = Follower()
+    follower.drain()
+    before = (log.folder / "audit.log.1").stat()
+    assert (follower.cursor["inode"], follower.cursor["offset"]) == (before.st_ino, before.st_size)
+    log.write(*avc(LONG_AGO + 1, 2))
+    follower.drain()
+    log.path.write_bytes(b"")
+    assert follower.ask()["gap"]["reason"] == "truncated"
+    assert (follower.cursor["inode"], follower.cursor["offset"]) == (before.st_ino, before.st_size)
+    log.write(*avc(LONG_AGO + 2, 3))
+    assert follower.drain() == 3
+    assert len(follower.gaps) == 1
+
+
+@pytest.mark.parametrize("later", ["short", "long " * 2000], ids=["shorter", "longer"])
+def test_a_log_that_somebody_rewrote_is_told_as_a_gap(log: AuditLog, later: str) -> None:
+    first = avc(LONG_AGO, 1)
+    log.write(*first, *avc(LONG_AGO + 1, 2))
+    follower = Follower()
+    follower.drain()
+    log.path.write_bytes(b"")
+    log.write(*first, later)
+    follower.drain()
+    assert [gap["reason"] for gap in follower.gaps] == ["truncated"]
+
+
 def test_an_inode_that_was_given_to_a_new_file_is_not_taken_for_the_old_one(log: AuditLog) -> None:
     log.write(*avc(LONG_AGO, 1))
     follower = Follower()
