@@ -142,7 +142,8 @@ class Collector:
             for _ in range(ANSWERS):
                 node = self._nodes.open().get(server)
                 row_id = await self._known(server)
-                if node is None or not row_id:
+                if node is None or not row_id:  # connected no more, or a server that was just removed
+                    self._again(server, self._every())
                     return number
                 found = await node.avc(self._logs[row_id].cursor, MOST)
                 number += await self._take(server, row_id, found)

@@ -241,6 +241,33 @@ def test_a_node_that_refuses_very_often_is_asked_more_often(
     played(tmp_path, scene)
 
 
+def test_a_server_that_is_removed_is_asked_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = count_asks(monkeypatch)
+
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon() as daemon:
+            await world.converged()
+            of = await levels(world)
+            deny(world, of, "site2-1")
+            await counted(world, 1, "web2")
+
+            def unit(tx: Tx) -> None:
+                row = servers.get(tx, "web2")
+                assert row is not None
+                servers.delete(tx, row.id)
+
+            await world.store.awrite(unit)
+            deny(world, of, "site2-1")
+            assert "web2" in daemon.pool.open(), "its connection is still there"
+            asked.clear()
+            await asyncio.sleep(300)
+            assert len(asked) <= 300 / 20 + 2, "only web1"
+            left = await world.store.aread(selinux_audit_logs.listed)
+            assert [(row.server_id, row.count) for row in left] == [(None, 1)]
+
+    played(tmp_path, scene)
+
+
 def test_a_node_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
     async def scene(world: LoopWorld) -> None:
         async with world.daemon():
