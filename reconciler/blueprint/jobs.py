@@ -76,7 +76,9 @@ def _unit_file(name: str, template: str, templates: Templates, values: Mapping[s
 
 
 def _path(site: Site, places: Places) -> str:
-    """PATH, with the folder first whose `php` is of the site's version: it is beside that of php-fpm."""
-    binary = places.platform.php.binary_of(site.spec.php_version)
-    beside = str(PurePosixPath(binary).parent.with_name("bin"))
-    return ":".join(dict.fromkeys((beside, "/usr/local/bin", "/usr/bin", "/bin")))
+    """PATH, with the folder first whose `php` is of the site's version, if it has one: it is beside that of php-fpm."""
+    folders = ["/usr/local/bin", "/usr/bin", "/bin"]
+    if site.spec.php_version is not None:
+        binary = places.platform.php.binary_of(site.spec.php_version)
+        folders.insert(0, str(PurePosixPath(binary).parent.with_name("bin")))
+    return ":".join(dict.fromkeys(folders))

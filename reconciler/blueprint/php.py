@@ -13,8 +13,10 @@ from reconciler.desired.kinds import Site
 def configuration(
     site: Site, places: Places, templates: Templates, level: Level | None = None
 ) -> tuple[Step, ...]:
-    """The files: php-fpm's configuration, the unit and the rotation of PHP's log."""
+    """The files: php-fpm's configuration and the unit. ValueError for a site without a PHP version."""
     spec, platform = site.spec, places.platform
+    if spec.php_version is None:
+        raise ValueError(f"{site.address} has no PHP version")
     binary = platform.php.binary_of(spec.php_version)
     values = {
         "places": places,
@@ -38,7 +40,6 @@ def configuration(
             },
         ),
         steps.file(places.unit_file, Body.of(templates.render("systemd/panel-fpm.service.j2", values))),
-        steps.file(places.logrotate, Body.of(templates.render("logrotate/site.j2", values))),
     )
 
 

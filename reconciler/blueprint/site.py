@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reconciler.blueprint import env, jobs, php, selinux, steps, web
-from reconciler.blueprint.model import Section, Step
+from reconciler.blueprint.model import Body, Section, Step
 from reconciler.blueprint.places import Places
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.kinds import Database, Site
@@ -48,7 +48,7 @@ def _steps(
     )
     if level is not None:
         yield selinux.site(site, places, level)
-    yield from _folders(places)
+    yield from _folders(site, places)
     yield steps.file(
         places.env,
         env.body(site, databases, places.platform, templates),
@@ -59,17 +59,23 @@ def _steps(
     if site.spec.app_type == "laravel":
         # Laravel looks for .env in the application's folder; links of the site's own user are followed by PHP only
         yield steps.symlink(f"{places.public}/.env", "../.env")
-    yield web.welcome(places, templates)
-    yield from php.configuration(site, places, templates, level)
-    yield php.unit(site, places)
+    if site.spec.app_type != "proxy":
+        yield web.welcome(places, templates)
+    if site.spec.runs_php:
+        yield from php.configuration(site, places, templates, level)
+    yield steps.file(places.logrotate, Body.of(templates.render("logrotate/site.j2", {"places": places})))
+    if site.spec.runs_php:
+        yield php.unit(site, places)
     yield from jobs.configuration(site, places, templates, level)
     yield from jobs.units(site, places)
     yield from web.virtual_host(site, places, templates)
 
 
-def _folders(places: Places) -> Iterator[Step]:
+def _folders(site: Site, places: Places) -> Iterator[Step]:
     public = (places.public, *places.served_folders, f"{places.home}/storage")
-    private = (places.temporary, places.sessions, places.logs)
+    private = [places.temporary, places.logs]
+    if site.spec.runs_php:
+        private.insert(1, places.sessions)
     for path in public:
         yield steps.directory(path, owner=places.user, group=places.user, mode="0755")
     for path in private:

@@ -101,8 +101,29 @@ def _site(site: Site) -> Iterator[Finding]:
     for name in site.spec.env:
         if name == ENV_OF_SITE or name.startswith("DB_"):
             yield reserved_env(name, "the daemon")
+    yield from _app_type(site)
     yield from _names_twice("cron", [job.name for job in site.spec.cron])
     yield from _names_twice("workers", [worker.name for worker in site.spec.workers])
+
+
+def _app_type(site: Site) -> Iterator[Finding]:
+    """What a kind of application needs, and what means nothing to it."""
+    spec = site.spec
+    if spec.runs_php and spec.php_version is None:
+        message = f"spec.phpVersion is missing: appType {spec.app_type} runs PHP"
+        yield Finding(("spec", "phpVersion"), "missing-field", message, 'write a version, such as "8.2"')
+    if spec.app_type == "proxy":
+        if spec.proxy is None:
+            message = "spec.proxy is missing: appType proxy hands requests on"
+            hint = "write where to, such as `proxy: {upstream: http://127.0.0.1:3000}`"
+            yield Finding(("spec", "proxy"), "missing-field", message, hint)
+        if spec.document_root is not None:
+            message = "spec.documentRoot means nothing to appType proxy, which serves no files"
+            yield Finding(("spec", "documentRoot"), "other-app-type", message, "remove it", at_key=True)
+    elif spec.proxy is not None:
+        message = f"spec.proxy means nothing to appType {spec.app_type}"
+        hint = "remove it, or write `appType: proxy`"
+        yield Finding(("spec", "proxy"), "other-app-type", message, hint, at_key=True)
 
 
 def _names_twice(field: str, names: Sequence[str]) -> Iterator[Finding]:

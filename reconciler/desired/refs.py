@@ -146,7 +146,7 @@ def offers(entry: Entry, entries: Mapping[Key, Entry]) -> Iterator[Finding]:
     match entry.manifest:
         case Site(spec=spec):
             server = _server(entries, spec.server)
-            if spec.php_version not in server.spec.software.php:
+            if spec.php_version is not None and spec.php_version not in server.spec.software.php:
                 has = ", ".join(server.spec.software.php) or "none"
                 message = f"Server/{server.name} does not install PHP {spec.php_version}"
                 hint = f"add it to the server's spec.software.php, which has {has}"

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-AppType = Literal["laravel", "wordpress", "generic"]
+AppType = Literal["laravel", "wordpress", "generic", "static", "proxy"]
 
 SITE_CONTENT = "site_content_t"
 WRITABLE = "laravel_app_rw_t"
@@ -30,7 +30,10 @@ _WRITABLE_OF_APP: dict[AppType, tuple[str, ...]] = {
     # uploads, and what its own updater replaces
     "wordpress": ("public_html/wp-content",),
     "generic": (),
+    "static": (),
+    "proxy": (),
 }
+_WITHOUT_PHP: frozenset[AppType] = frozenset({"static", "proxy"})
 
 
 @dataclass(frozen=True)
@@ -51,16 +54,18 @@ def of_site(site: str, user: str, app_type: AppType, level: str, *, run: str = "
     """The labels of a site's files, the general ones first: a later one wins where several fit.
 
     `run` is where the node's policy looks for run-time files: `/var/run` on Enterprise Linux 8 and 9, whose `semanage`
-    refuses the other, and `/run` elsewhere.
+    refuses the other, and `/run` elsewhere. A site without PHP has no folder there.
     """
     home = f"/home/{re.escape(user)}"
     writable = (*_WRITABLE, *_WRITABLE_OF_APP[app_type])
-    return (
+    below_home = (
         Label(f"{home}(/.*)?", SITE_CONTENT, level),
         *(Label(f"{home}/{folder}(/.*)?", WRITABLE, level) for folder in writable),
         Label(f"{home}/\\.env", ENV, level),
-        Label(f"{run}/panel-fpm/{re.escape(site)}(/.*)?", RUNTIME, level),
     )
+    if app_type in _WITHOUT_PHP:
+        return below_home
+    return (*below_home, Label(f"{run}/panel-fpm/{re.escape(site)}(/.*)?", RUNTIME, level))
 
 
 def process(level: str, domain: str = PHP) -> str:

@@ -66,7 +66,7 @@ sites = sa.Table(
     text("domain", unique=True),
     text("document_root"),
     text("system_user"),
-    text("php_version"),
+    text("php_version", null=True),
     text("app_type"),
     text("status", default="creating"),
     number("mcs_id", null=True),

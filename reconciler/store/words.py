@@ -9,7 +9,7 @@ OsVersion = Literal[
 ]  # fmt: skip
 ServerStatus = Literal["provisioning", "active", "error"]
 WebServer = Literal["nginx", "caddy"]
-AppType = Literal["wordpress", "laravel", "generic"]
+AppType = Literal["wordpress", "laravel", "generic", "static", "proxy"]
 SiteStatus = Literal["creating", "active", "suspended", "error"]
 DatabaseType = Literal["mariadb", "postgresql"]
 DatabaseStatus = Literal["creating", "active", "retained", "error"]

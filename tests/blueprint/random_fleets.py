@@ -46,6 +46,16 @@ _JOBS = st.fixed_dictionaries(
         ),
     }
 )
+_UPSTREAMS = st.sampled_from(
+    ["http://127.0.0.1:3000", "http://[::1]:80", "unix:storage/a.sock", "unix:/run/a.sock"]
+)
+_PROXY = st.fixed_dictionaries(
+    {"upstream": _UPSTREAMS, "websockets": st.booleans(), "timeout": st.sampled_from(["1s", "24h"])}
+)
+_APPS = st.sampled_from(["wordpress", "laravel", "generic", "static"]).map(
+    lambda app: {"appType": app}
+) | _PROXY.map(lambda proxy: {"appType": "proxy", "proxy": proxy})
+"""Every kind of application, with what it needs."""
 
 
 def _entry(kind: Kind, name: str, spec: dict[str, Any]) -> Entry:
@@ -82,14 +92,14 @@ def fleets(draw: st.DrawFn, os: str | None = None) -> Fleet:
             "server": "web1",
             "domain": f"{domain}.test",
             "aliases": [f"www.{domain}.test"] if draw(st.booleans()) else [],
-            "appType": draw(st.sampled_from(["wordpress", "laravel", "generic"])),
+            **draw(_APPS),
             "phpVersion": draw(st.sampled_from(versions)),
             "state": draw(st.sampled_from(["active", "suspended"])),
             "env": draw(st.dictionaries(_ENV_NAME, HOSTILE, max_size=3)),
         }
         if draw(st.booleans()):
             spec |= draw(_JOBS)
-        if draw(st.booleans()):
+        if spec["appType"] != "proxy" and draw(st.booleans()):
             spec["documentRoot"] = draw(st.sampled_from(["web", "a/b"]))
         entries.append(_entry(Kind.SITE, name, spec))
     for number, name in enumerate(draw(_names("d"))):

@@ -26,9 +26,10 @@ SPEC = ROOT / "docs" / "spec" / "v1"
 @pytest.mark.parametrize(
     ("path", "type_", "required", "default"),
     [
-        ("site.spec.phpVersion", "PHP version", True, ""),
+        ("site.spec.phpVersion", "PHP version", False, "none"),
+        ("site.spec.server", "name", True, ""),
         ("Site.spec.aliases", "list of domain names", False, "[]"),
-        ("sites.spec.appType", "one of wordpress, laravel, generic", False, "generic"),
+        ("sites.spec.appType", "one of wordpress, laravel, generic, static, proxy", False, "generic"),
         ("site.spec.env", "map of variable names to texts", False, "{}"),
         ("site.spec.php.maxChildren", "whole number from 1 to 500", False, "5"),
         ("site.spec.documentRoot", "relative path", False, "none"),

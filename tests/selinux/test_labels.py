@@ -42,6 +42,19 @@ def test_an_application_writes_where_it_has_to_and_nowhere_else() -> None:
     assert type_of(f"{public}/storage/a", "generic") == "site_content_t"
 
 
+@pytest.mark.parametrize("app_type", ["static", "proxy"])
+def test_a_site_without_php_has_its_home_and_no_folder_of_sockets(app_type: labels.AppType) -> None:
+    here = places()
+    assert type_of(here.public, app_type) == "site_content_t"
+    assert (
+        type_of(here.temporary, app_type)
+        == type_of(f"{here.home}/storage/a.sock", app_type)
+        == "laravel_app_rw_t"
+    )
+    assert type_of(here.env, app_type) == "laravel_env_t"
+    assert type_of(here.socket, app_type) == ""
+
+
 @pytest.mark.parametrize(
     "path", ["/home/web10", "/home/web1x/.env", "/home/web2/.env", "/run/panel-fpm/shop2", "/home"]
 )

@@ -24,8 +24,8 @@ REBUILD = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
@@ -36,8 +36,8 @@ def upgrade() -> None:
 DANGLE = """
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
@@ -91,11 +91,11 @@ def test_rebuilding_tables_of_a_filled_database_keeps_every_row(path: Path, box:
     with Store.open(path, box) as store:
         ids = store.write(fill)
         before = store.read(counts)
-    (scripts / "versions" / "r0004_rebuild.py").write_text(REBUILD)
-    schema.migrate(path, scripts=scripts, head="0004")
+    (scripts / "versions" / "r0005_rebuild.py").write_text(REBUILD)
+    schema.migrate(path, scripts=scripts, head="0005")
     with closing(sqlite3.connect(path)) as connection:
         after = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in before}
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0004",)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0005",)
         assert connection.execute("SELECT note, ssh_key_id FROM servers").fetchone() == (None, ids.key)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
     assert after == before
@@ -120,9 +120,9 @@ def test_a_migration_that_would_leave_dangling_references_changes_nothing(
 ) -> None:
     with Store.open(path, box) as store:
         store.write(fill)
-    (scripts / "versions" / "r0004_dangle.py").write_text(DANGLE)
+    (scripts / "versions" / "r0005_dangle.py").write_text(DANGLE)
     with pytest.raises(StoreDamaged, match="dangling references in sites; nothing was changed"):
-        schema.migrate(path, scripts=scripts, head="0004")
+        schema.migrate(path, scripts=scripts, head="0005")
     with Store.open(path, box) as store:
         assert store.read(counts)["sites"] == 1
 
@@ -132,16 +132,16 @@ def test_opening_an_older_database_migrates_it_after_a_backup(
 ) -> None:
     with Store.open(path, box) as store:
         ids = store.write(fill)
-    (scripts / "versions" / "r0004_rebuild.py").write_text(REBUILD)
+    (scripts / "versions" / "r0005_rebuild.py").write_text(REBUILD)
     monkeypatch.setattr(schema, "MIGRATIONS", scripts)
-    monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002", "0003", "0004"))
-    monkeypatch.setattr(schema, "HEAD", "0004")
+    monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002", "0003", "0004", "0005"))
+    monkeypatch.setattr(schema, "HEAD", "0005")
     with Store.open(path, box) as store:
         assert store.read(lambda tx: databases.password_of(tx, ids.database)).reveal() == PASSWORD
-    assert schema.revision_of(path) == "0004"
-    kept = path.with_name("state.sqlite.before-0004")
+    assert schema.revision_of(path) == "0005"
+    kept = path.with_name("state.sqlite.before-0005")
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert schema.revision_of(kept) == "0003"
+    assert schema.revision_of(kept) == "0004"
 
 
 def test_denials_of_before_they_were_counted_are_one_each_of_their_time(tmp_path: Path) -> None:
@@ -160,10 +160,41 @@ def test_denials_of_before_they_were_counted_are_one_each_of_their_time(tmp_path
         assert found.fetchall() == [(1, "", at, at)]
 
 
+def test_sites_of_before_stay_and_later_ones_need_no_php(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    path.touch()
+    schema.migrate(path, scripts=schema.MIGRATIONS, head="0003")
+    at = "2026-01-31T12:00:00.000000Z"
+    site = (
+        "INSERT INTO sites (id, server_id, name, domain, document_root, system_user, php_version, app_type, created_at, updated_at)"
+        f" VALUES (?, 's1', ?, ?, '', ?, ?, ?, '{at}', '{at}')"
+    )
+    with closing(sqlite3.connect(path)) as connection, connection:
+        columns = {row[1]: row for row in connection.execute("PRAGMA table_info(servers)")}
+        needed = [name for name, row in columns.items() if row[3] and row[4] is None and name != "id"]
+        given = {"os_version": "alma_9", "web_server": "nginx", "database_engines": "[]", "software": "{}"}
+        values = [given.get(name, at if name.endswith("_at") else name) for name in needed]
+        marks = ", ".join("?" for _ in needed)
+        connection.execute(f"INSERT INTO servers (id, {', '.join(needed)}) VALUES ('s1', {marks})", values)
+        connection.execute(site, ("1", "shop", "shop.test", "web1", "8.2", "wordpress"))
+    schema.migrate(path, scripts=schema.MIGRATIONS, head="0004")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(site, ("2", "docs", "docs.test", "web2", None, "static"))
+        connection.execute(site, ("3", "chat", "chat.test", "web3", None, "proxy"))
+        with pytest.raises(sqlite3.IntegrityError, match="ck_sites_app_type"):
+            connection.execute(site, ("4", "bad", "bad.test", "web4", None, "java"))
+        found = connection.execute("SELECT name, php_version, app_type, status FROM sites ORDER BY id")
+        assert found.fetchall() == [
+            ("shop", "8.2", "wordpress", "creating"),
+            ("docs", None, "static", "creating"),
+            ("chat", None, "proxy", "creating"),
+        ]
+
+
 def test_a_database_of_a_newer_version_is_left_alone(path: Path, box: Box) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreDamaged, match="schema revision 9999, this program knows up to 0003") as caught:
+    with pytest.raises(StoreDamaged, match="schema revision 9999, this program knows up to 0004") as caught:
         Store.open(path, box)
     assert "newer version" in caught.value.hint
 

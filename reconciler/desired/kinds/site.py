@@ -21,6 +21,11 @@ from reconciler.desired.kinds.drift import Drift
 from reconciler.desired.kinds.health import SiteCheck
 from reconciler.desired.kinds.jobs import CronJob, Worker
 from reconciler.desired.kinds.server import PhpVersion
+from reconciler.desired.kinds.serving import Proxy
+
+AppType = Literal["wordpress", "laravel", "generic", "static", "proxy"]
+PHP_TYPES: frozenset[AppType] = frozenset({"wordpress", "laravel", "generic"})
+"""The kinds of application that run PHP."""
 
 
 def _relative(value: str) -> str:
@@ -79,13 +84,19 @@ class SiteSpec(Spec):
     aliases: Annotated[tuple[DomainName, ...], Distinct] = Field(
         default=(), description="Further domains that show the same site."
     )
-    app_type: Literal["wordpress", "laravel", "generic"] = Field(
+    app_type: AppType = Field(
         default="generic", description="Kind of application; chooses the web server's template."
     )
-    php_version: PhpVersion = Field(description='PHP version, quoted (`"8.2"`); the server must install it.')
+    php_version: PhpVersion | None = Field(
+        default=None,
+        description='PHP version, quoted (`"8.2"`); the server must install it. Required but for `static` and `proxy`, where only cron jobs and workers use it.',
+    )
     document_root: DocumentRoot | None = Field(
         default=None,
         description="Folder below public_html that is served. Default: `public` for laravel, public_html itself otherwise.",
+    )
+    proxy: Proxy | None = Field(
+        default=None, description="The application behind a site of appType `proxy`; required there."
     )
     php: PhpSettings = Field(default_factory=PhpSettings, description="PHP settings.")
     env: dict[EnvName, EnvValue] = Field(
@@ -109,6 +120,11 @@ class SiteSpec(Spec):
     health_checks: tuple[SiteCheck, ...] = Field(
         default=(), max_length=32, description="What must hold after a change for it to count as healthy."
     )
+
+    @property
+    def runs_php(self) -> bool:
+        """Whether the site has a php-fpm of its own; it has a PHP version then."""
+        return self.app_type in PHP_TYPES
 
 
 class Site(Manifest):

@@ -13,6 +13,7 @@ RULES = KindRules(
         ("aliases",): Risk.RELOAD,
         ("appType",): Risk.RELOAD,
         ("documentRoot",): Risk.RELOAD,
+        ("proxy",): Risk.RELOAD,
         # Another version is another php-fpm binary: the site's unit stops and starts.
         ("phpVersion",): Risk.RESTART,
         ("php",): Risk.RELOAD,

@@ -23,7 +23,7 @@ class Site:
     domain: str
     document_root: str
     system_user: str
-    php_version: str
+    php_version: str | None
     app_type: AppType
     status: SiteStatus
     mcs_id: int | None
@@ -39,7 +39,7 @@ class SiteFields:
     domain: str
     document_root: str
     system_user: str
-    php_version: str
+    php_version: str | None
     app_type: AppType = "generic"
     mcs_id: int | None = None
 
