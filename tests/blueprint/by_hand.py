@@ -15,9 +15,14 @@ _Script = Iterator[str]
 def apply(node: Node, bundle: Bundle) -> None:
     """Applies every step once, in order; reloads nginx at the end after its own test of the configuration."""
     for section in bundle.sections:
-        lines = [line for step in section.steps for line in _MAKERS[step.type](step)]
-        node.run("set -e\n" + "\n".join(lines), timeout=120)
+        script = [line for step in section.steps for line in lines(step)]
+        node.run("set -e\n" + "\n".join(script), timeout=120)
     node.run("nginx -t 2>&1 && systemctl reload nginx")
+
+
+def lines(step: Step) -> Iterator[str]:
+    """The shell commands of one step."""
+    return _MAKERS[step.type](step)
 
 
 def _words(*values: object) -> str:
