@@ -22,7 +22,10 @@ def test_a_commit_compared_with_itself_changes_nothing() -> None:
 def test_identities_are_known_after_apply() -> None:
     base = recorded_from(fleet_of(*usual()), "a" * 40)
     plan = plan_of(fleet_of(*usual(env={"A": "1"}), manifest(Kind.SITE, "blog")), base)
-    assert only(plan, "Site/blog").identity == {"system_user": "(known after apply)", "mcs_id": "(known after apply)"}
+    assert only(plan, "Site/blog").identity == {
+        "system_user": "(known after apply)",
+        "mcs_id": "(known after apply)",
+    }
     assert [s.key for s in only(plan, "Site/shop").steps] == ["file:/home/(known after apply)/.env"]
     text = as_text(plan, detail=True)
     assert "+ systemUser = (known after apply)" in text
