@@ -14,6 +14,7 @@ OutcomeState = Literal["succeeded", "failed", "interrupted"]
 SectionState = Literal["succeeded", "failed", "skipped", "unchanged"]
 PackageManager = Literal["dnf", "apt"]
 CancelState = Literal["stopping", "ended", "unknown"]
+GapReason = Literal["rotated", "truncated"]
 SelinuxState = Literal["enforcing", "permissive", "disabled"]
 
 Object = Mapping[str, Json]
@@ -168,7 +169,7 @@ class Gap:
 
     since: float | None
     until: float | None
-    reason: str
+    reason: GapReason
 
 
 @dataclass(frozen=True)
@@ -356,8 +357,9 @@ def _unit(value: Json) -> UnitState:
 def denials(source: Object) -> Denials:
     """Reads the result of `avc`."""
     cursor = source.get("cursor")
-    if len(json.dumps(cursor)) > _LONGEST_CURSOR:
-        raise Malformed("avc.cursor is too long to be kept")
+    kept = json.dumps(cursor, ensure_ascii=False)
+    if len(kept) > _LONGEST_CURSOR or kept != kept.encode("utf-8", "replace").decode():
+        raise Malformed("avc.cursor is not to be kept: too long, or no text")
     gap = source.get("gap")
     return Denials(
         log=_get(source, "log", bool, "avc"),
@@ -385,7 +387,7 @@ def _gap(value: Json) -> Gap:
     return Gap(
         None if since is None else _seconds(since, "gap.from"),
         None if until is None else _seconds(until, "gap.to"),
-        _text(source, "reason", "gap"),
+        cast("GapReason", _one_of(source, "reason", GapReason, "gap")),
     )
 
 

@@ -15,7 +15,7 @@ from reconciler.kit.clock import stamp
 from reconciler.kit.text import count
 from reconciler.nodes.answers import Denials, Denied, Gap
 from reconciler.selinux import audit
-from reconciler.selinux.audit import Denial
+from reconciler.selinux.audit import Context, Denial
 from reconciler.store import Tx
 from reconciler.store.queries import audit_cursors, events, rollouts, selinux_audit_logs, servers, sites
 from reconciler.store.queries.selinux_audit_logs import GAP, Seen
@@ -33,6 +33,7 @@ of whoever is refused, who could have everything else of the server forgotten ot
 _SKEW = timedelta(seconds=5)
 """A node's clock may differ by this much before its times are put right by ours."""
 _LONGEST = 1024
+_WORD = 64
 _TICK = timedelta(microseconds=1)
 _OTHERS = ".others"
 
@@ -63,7 +64,12 @@ Parsed = Sequence[tuple[Denied, Denial]]
 
 def parsed(found: Denials, redact: Redact = str) -> Parsed:
     """The denials of an answer, each with the event that it is of, without secrets. Of a full answer this takes a while."""
-    return [(event, _clean(one, redact)) for event in found.events for one in audit.parse(event.lines)]
+    return [
+        (event, _clean(one, redact))
+        for event in found.events
+        # a half of a surrogate pair is no text that could be stored
+        for one in audit.parse(line.encode("utf-8", "backslashreplace").decode() for line in event.lines)
+    ]
 
 
 def take(
@@ -90,10 +96,11 @@ def take(
         if one.denial.verdict != "granted":
             classes[one.denial.tclass] += one.seen.count
         for part in _parts(one, change):
-            if _record(tx, row.id, part, change) and one.denial.verdict != "granted":
+            if _record(tx, row.id, part, change):
                 fresh.setdefault(("Site", one.site) if one.site else ("Server", server), []).append(part)
     if fresh:
         selinux_audit_logs.keep(tx, row.id, KEPT)
+    fresh = {who: refused for who, some in fresh.items() if (refused := _refused(some))}
     told = tuple(who for who in fresh if who not in quiet)
     for kind, name in told:
         events.add(tx, kind, name, reason="SELinuxDenied", message=_event(fresh[kind, name]), type="Warning")
@@ -105,11 +112,19 @@ def _denied(tx: Tx, server_id: str, given: Parsed, shift: timedelta) -> Iterator
     names = {number: site.id for number, site in ids.items()}
     by_id = {site.id: site.name for site in ids.values()}
     for event, denial in given:
-        first = datetime.fromtimestamp(event.first, UTC) + shift
-        last = datetime.fromtimestamp(event.last, UTC) + shift
+        last = _time(event.last, shift, tx.now)
+        first = min(_time(event.first, shift, tx.now), last)
         site = audit.site_of(denial.source, names) or audit.site_of(denial.target, names)
         seen = Seen(event.count, first, last, _identity(denial))
         yield _Denied(denial, site, by_id[site] if site else "", seen)
+
+
+def _time(seconds: float, shift: timedelta, now: datetime) -> datetime:
+    """A node's time as one of ours. Nothing happened later than now, whatever its clock says."""
+    try:
+        return min(datetime.fromtimestamp(seconds, UTC) + shift, now)
+    except OverflowError:
+        return now
 
 
 def _clean(denial: Denial, redact: Redact) -> Denial:
@@ -125,8 +140,15 @@ def _clean(denial: Denial, redact: Redact) -> Denial:
         path=short(denial.path),
         name=short(denial.name),
         text=redact(denial.text)[:_LONGEST],
-        tclass=denial.tclass[:64],
+        tclass=denial.tclass[:_WORD],
+        permissions=tuple(word[:_WORD] for word in denial.permissions),
+        source=_sane(denial.source),
+        target=_sane(denial.target),
     )
+
+
+def _sane(context: Context | None) -> Context | None:
+    return context if context is not None and len(str(context)) <= _LONGEST else None
 
 
 def _identity(denial: Denial) -> str:
@@ -214,6 +236,11 @@ def _context(denial: Denial, seen: Seen) -> dict[str, Any]:
     }
 
 
+def _refused(some: list[_Denied]) -> list[_Denied]:
+    """Without what the policy allows and only has recorded."""
+    return [one for one in some if one.denial.verdict != "granted"]
+
+
 def _event(fresh: list[_Denied]) -> str:
     """A sentence for people about denials that were not seen in the last hour."""
     denial = fresh[0].denial
@@ -228,9 +255,8 @@ def _event(fresh: list[_Denied]) -> str:
 
 
 def _gap(tx: Tx, server_id: str, server: str, gap: Gap, shift: timedelta) -> None:
-    since, until = (
-        datetime.fromtimestamp(at, UTC) + shift if at is not None else None for at in (gap.since, gap.until)
-    )
+    since = _time(gap.since, shift, tx.now) if gap.since is not None else None
+    until = _time(gap.until, shift, tx.now) if gap.until is not None else None
     why = "was emptied or replaced" if gap.reason == "truncated" else "was rotated away"
     between = f"from {stamp(since)} " if since else ""
     message = (

@@ -13,6 +13,7 @@ from reconciler.app.config_model import LimitSettings
 from reconciler.errors import AgentFault, StoreBusy
 from reconciler.kit.clock import stamp
 from reconciler.kit.secret import Secret
+from reconciler.nodes.answers import Denials, Denied, Gap
 from reconciler.record import denials
 from reconciler.store import Tx
 from reconciler.store.queries import audit_cursors, rollouts, selinux_audit_logs, servers, sites
@@ -332,6 +333,44 @@ def test_the_times_of_a_node_whose_clock_is_wrong_are_put_right(tmp_path: Path) 
             await counted(world, 1)
             (row,) = await rows(world)
             assert abs(row.last_at - now) < timedelta(seconds=1)
+
+    played(tmp_path, scene)
+
+
+@pytest.mark.parametrize(("now", "first", "last"), [(99e9, 0.0, 1.0), (0.0, 99e9, 99e9), (1.0, 0.5, 99e9)])
+def test_times_that_cannot_be_are_now(tmp_path: Path, now: float, first: float, last: float) -> None:
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+        line = "type=AVC msg=audit(1.0:1): avc:  denied  { read } for  scontext=u:r:a:s0 tcontext=u:r:b:s0"
+        found = Denials(True, now, {}, (Denied((line,), 3, first, last),), Gap(first, last, "rotated"))
+        await world.store.awrite(lambda tx: denials.take(tx, "web1", found, denials.parsed(found)))
+        for row in await rows(world):
+            assert row.first_at <= row.last_at <= world.clock()
+
+    played(tmp_path, scene)
+
+
+def test_what_a_node_makes_up_is_stored_within_bounds_or_not_at_all(tmp_path: Path) -> None:
+    lines = [
+        'type=AVC msg=audit(1.0:1): avc:  denied  { read } for  comm="a\ud800\x00b" scontext=u:r:\udfff:s0 tcontext=u:r:b:s0',
+        f"type=AVC msg=audit(1.0:2): avc:  denied  {{ {'x' * 5000} }} for  scontext=u:r:{'y' * 9000}:s0 tclass={'z' * 999}",
+        "type=AVC msg=audit(1.0:3): avc:  granted  { load_policy } for  scontext=u:r:a:s0 tcontext=u:r:b:s0 tclass=security",
+        "nothing",
+    ]
+
+    async def scene(world: LoopWorld) -> None:
+        async with world.daemon():
+            await world.converged()
+        events = tuple(Denied((line,), 1, 1.0, 1.0) for line in lines)
+        found = Denials(True, world.clock().timestamp(), {}, events)
+        taken = await world.store.awrite(lambda tx: denials.take(tx, "web1", found, denials.parsed(found)))
+        assert (taken.number, taken.told) == (2, (("Server", "web1"),))
+        stored = await rows(world)
+        assert [row.log_level for row in stored] == ["info", "warning", "warning"]
+        assert max(len(str(row)) for row in stored) < 4000
+        (said,) = [line for line in await world.events("Server", "web1") if "SELinux" in line]
+        assert len(said) < 400
 
     played(tmp_path, scene)
 

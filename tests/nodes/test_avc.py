@@ -78,6 +78,8 @@ async def test_a_pool_knows_which_connections_are_open(pool: Pool, play: Play, s
         {"now": 1e300},
         {"cursor": []},
         {"cursor": {"told": ["x" * 20_000]}},
+        {"cursor": {"first": "\ud800"}},
+        {"gap": {"from": 1, "to": 2, "reason": "lost"}},
         {"more": 1},
         {"gap": "yes"},
         {"gap": {"from": "x", "to": None, "reason": "rotated"}},
