@@ -130,7 +130,15 @@ job/one  laravel_ssh_key_var_run_t/none  file  read                     type
 job/one  laravel_app_var_lib_t/none      file  read                     type
 job/one  user_home_t/none       file  read                              type
 job/one  auditd_log_t/none      file  read                              type
-nginx/none  job/one             unix_stream_socket  connectto           type
+# an application behind the web server: a worker that listens on a socket below its home, to the web server alone
+job/one  laravel_app_rw_t/one   sock_file  create unlink                yes
+job/one  laravel_app_rw_t/two   sock_file  create                       site
+job/one  laravel_app_rw_t/one   sock_file  write                        type
+job/one  laravel_app_rw_t/two   sock_file  write                        type
+php/one  laravel_app_rw_t/one   sock_file  create write                 type
+nginx/none  laravel_app_rw_t/two   sock_file  write                     yes
+nginx/none  job/two             unix_stream_socket  connectto           yes
+nginx/none  unreserved_port_t/none tcp_socket  name_connect             type
 # the web server: files of every site, no .env, no writing, no shell, no other network
 nginx/none  site_content_t/two    file  read                            yes
 nginx/none  laravel_app_rw_t/one  file  read                            yes

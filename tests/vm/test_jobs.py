@@ -26,7 +26,7 @@ WHO = "grep -ao 'system_u[a-z0-9_:,]*' /proc/self/attr/current"
 TOOL = r"""printf '#!/bin/sh\necho ran\n' > tool; chmod +x tool; ./tool > ~/storage/tool"""
 BUILD = f"""{WHO} > ~/storage/who; pwd > ~/storage/where; seq 3 | sort -r > ~/storage/sorted; cat ~/.env > ~/storage/env
 php -r "echo 6*7;" > ~/storage/php; {TOOL}; mkdir -p vendor/a && ln -sf a vendor/b && mv vendor/a vendor/c
-echo x > "$(mktemp)"; kill -0 $$; sleep 60 & kill $!; wait; logger done; rm -r vendor; curl -s http://127.0.0.1/ > ~/storage/page
+echo x > "$(mktemp)"; kill -0 $$; sleep 60 & kill $!; wait; logger done; rm -r vendor; php -r '$s = stream_socket_server("unix://$argv[1]"); echo $s ? "bound" : "not";' ~/storage/app.sock > ~/storage/socket; rm -f ~/storage/app.sock; curl -s http://127.0.0.1/ > ~/storage/page
 for port in 3306 22; do php -r "echo @fsockopen('127.0.0.1', $port) ? 'open ' : 'shut ';"; done > ~/storage/ports""".replace(
     "\n", "; "
 )
@@ -131,7 +131,7 @@ def test_jobs_do_their_work_in_their_domain_and_level(sites: Sites) -> None:
     ]
     said = {
         name: machine.output(f"cat {STORAGE}/{name}")
-        for name in ("who", "worker", "where", "sorted", "env", "php", "tool", "ports", "page")
+        for name in ("who", "worker", "where", "sorted", "env", "php", "tool", "ports", "page", "socket")
     }
     assert said["who"] == said["worker"] == f"system_u:system_r:laravel_job_t:{level}"
     assert said["where"] == "/home/web1/public_html"
@@ -139,6 +139,7 @@ def test_jobs_do_their_work_in_their_domain_and_level(sites: Sites) -> None:
     assert 'WORD="of-the-blog"' in said["env"]
     assert (said["php"], said["tool"], said["ports"]) == ("42", "ran", "open shut")
     assert "nginx" in said["page"]
+    assert said["socket"] == "bound"
     for path, kind in (
         (f"{STORAGE}/who", "laravel_app_rw_t"),
         ("/home/web1/public_html/tool", "site_content_t"),
