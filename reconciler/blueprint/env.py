@@ -16,7 +16,7 @@ def body(
     site: Site, databases: Iterable[tuple[Database, Secret]], platform: Platform, templates: Templates
 ) -> Body:
     """The file, marked secret. What the daemon sets comes first and wins over `spec.env`."""
-    values: dict[str, str] = {"APP_URL": f"http://{site.spec.domain}"}
+    values: dict[str, str] = {"APP_URL": f"http://{site.spec.host}"}
     if site.spec.app_type == "laravel" and "APP_ENV" not in site.spec.env:
         values["APP_ENV"] = "production"
     for database, password in databases:

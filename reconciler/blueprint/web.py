@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import assert_never
 
-from reconciler.blueprint import steps
+from reconciler.blueprint import answers, steps
 from reconciler.blueprint.model import Body, Step
 from reconciler.blueprint.places import Places, body_limit, request_seconds
 from reconciler.blueprint.templates import Templates
@@ -26,19 +26,26 @@ def virtual_host(site: Site, places: Places, templates: Templates) -> Iterator[S
 
 def _values(site: Site, places: Places, templates: Templates) -> dict[str, object]:
     spec = site.spec
+    # variables of nginx are global, and a system user is never given to another site
+    variable = places.user.replace("-", "_")
     values: dict[str, object] = {
         "places": places,
-        "names": [spec.domain, *sorted(set(spec.aliases) - {spec.domain})],
+        "names": [name for name in spec.hosts if name != spec.other_host],
+        "host": spec.host,
+        "other_host": spec.other_host,
+        "redirects": answers.rules(spec.redirects),
+        "added": answers.headers(spec.headers, variable),
+        "trusted": spec.client_address.trusted_proxies,
+        "scheme": f"$panel_scheme_{variable}" if spec.client_address.trusted_proxies else "$scheme",
+        "variable": variable,
         "logs": places.platform.nginx.logs,
         "cache": f"{places.platform.nginx.cache}/panel-cache-{places.user}",
         "body_limit": body_limit(spec.php.upload_max_filesize),
         "request_seconds": request_seconds(spec.php.max_execution_time),
-        # variables of nginx are global, and a system user is never given to another site
-        "variable": places.user.replace("-", "_"),
-        "scheme": "$scheme",
     }
     if spec.state == "suspended":
         values["page"] = _page("suspended", templates)
+        values["names"] = spec.hosts
     elif spec.proxy is not None:
         values["proxy"] = spec.proxy
         values["upstream"] = _upstream(spec.proxy.upstream, places)

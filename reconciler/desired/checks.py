@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from reconciler.desired import windows
+from reconciler.desired import serving, windows
+from reconciler.desired.findings import Finding, Path
 from reconciler.desired.kinds import Database, Resource, Rollout, Server, Site
 from reconciler.desired.kinds.common import MOVED_FROM
 from reconciler.kit.text import did_you_mean
 from reconciler.platforms import for_os
-
-Path = tuple[str | int, ...]
 
 _OWN_PREFIX = "reconciler/"
 _ANNOTATIONS = (MOVED_FROM,)
@@ -40,18 +37,6 @@ _SYSTEM_USERS = {
 ENV_OF_SITE = "APP_URL"
 ENV_OF_DATABASE = ("CONNECTION", "HOST", "PORT", "SOCKET", "DATABASE", "USERNAME", "PASSWORD")
 """With the database's prefix and an underscore before them: what the daemon writes into a site's `.env`."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One broken rule of a manifest, with the path that it is about. A warning does not break the resource."""
-
-    path: Path
-    code: str
-    message: str
-    hint: str = ""
-    at_key: bool = False
-    severity: Literal["error", "warning"] = "error"
 
 
 def check(manifest: Resource) -> Iterator[Finding]:
@@ -102,6 +87,7 @@ def _site(site: Site) -> Iterator[Finding]:
         if name == ENV_OF_SITE or name.startswith("DB_"):
             yield reserved_env(name, "the daemon")
     yield from _app_type(site)
+    yield from serving.check(site)
     yield from _names_twice("cron", [job.name for job in site.spec.cron])
     yield from _names_twice("workers", [worker.name for worker in site.spec.workers])
 

@@ -163,7 +163,7 @@ class _Words:
                 item = _Words.of(arguments[0])
                 return replace(item, type=f"list of {item.many or item.type}", many="")
             case origin if origin is dict:
-                key, value = _Words.of(arguments[0]), _Words.of(arguments[1])
+                key, value = _Words.of(arguments[0]), _Words.of(_without_none(arguments[1]))
                 return _Words(f"map of {key.many or key.type} to {value.many or value.type}", rule=value.rule)
         return _plain(annotation, metadata)
 

@@ -19,7 +19,7 @@ _NAME = re.compile(NAME_PATTERN.replace("$", r"\Z"))
 _IGNORE = re.compile(rb"(?:\xef\xbb\xbf)?#\s*reconciler:\s*ignore\s*(?:\n|\Z)")
 _IGNORE_HINT = "if this is no manifest, make `# reconciler: ignore` its first line"
 # Maps whose keys are the user's own, so that `x-…` is an ordinary key there.
-_FREE = frozenset({"labels", "annotations", "matchLabels", "selector", "env"})
+_FREE = frozenset({"labels", "annotations", "matchLabels", "selector", "env", "headers"})
 
 
 @dataclass

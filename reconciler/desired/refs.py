@@ -11,7 +11,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler.desired.checks import ENV_OF_DATABASE, Finding, reserved_env
+from reconciler.desired.checks import ENV_OF_DATABASE, reserved_env
+from reconciler.desired.findings import Finding
 from reconciler.desired.fleet import Entry, FieldPath, Key
 from reconciler.desired.kinds import Database, Kind, Server, Site, SSHKey, User
 from reconciler.desired.kinds.common import MOVED_FROM
@@ -52,6 +53,9 @@ def claims(entry: Entry) -> Iterator[Claim]:
                     yield Claim(
                         "duplicate-domain", f"the domain {alias}", (alias,), ("spec", "aliases", place)
                     )
+            for host in spec.hosts:
+                if host not in (spec.domain, *spec.aliases):
+                    yield Claim("duplicate-domain", f"the domain {host}", (host,), ("spec", "www"))
         case Database():
             yield from _database_claims(entry.manifest)
         case SSHKey(spec=spec) if spec.public_key is not None:

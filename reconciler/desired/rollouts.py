@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from reconciler.desired.checks import Finding
+from reconciler.desired.findings import Finding
 from reconciler.desired.fleet import Entry, FieldPath, Key
 from reconciler.desired.kinds import Rollout, Server
 from reconciler.desired.problems import Source

@@ -10,9 +10,9 @@ from functools import cache
 from pydantic import ValidationError
 
 from reconciler.desired import checks, refs, rollouts, validation
-from reconciler.desired.checks import Finding
 from reconciler.desired.defaults import Clash, Layer, Merged, Merger
 from reconciler.desired.fields import spec_model
+from reconciler.desired.findings import Finding
 from reconciler.desired.fleet import Entry, FieldPath, Fleet, Key, Loaded, Origin
 from reconciler.desired.kinds import MODELS, Defaults, Kind, Manifest, Resource
 from reconciler.desired.kinds.common import MOVED_FROM

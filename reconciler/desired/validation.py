@@ -133,6 +133,8 @@ def _bad_key(told: str, where: Path) -> Fault:
     rule = "at most 63 letters, digits, dots, slashes, hyphens and underscores"
     if "env" in where:
         rule = "capital letters, digits and underscores, not beginning with a digit"
+    elif "headers" in where:
+        rule = "letters, digits and hyphens, beginning with a letter"
     return Fault(where, "bad-value", f"{told}: the key is not allowed", f"write {rule}", at_key=True)
 
 
@@ -198,6 +200,8 @@ def _unknown_value(details: ErrorDetails, subject: Subject, path: Path, field: F
     allowed = field.allowed if field else ()
     value = details["input"]
     hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+    if value in allowed:  # the words of numbers
+        hint = "write it without quotes"
     if not hint and isinstance(value, bool) and "off" in allowed:
         hint = "write the word in quotes"
     one = f"one of {', '.join(allowed)}" if len(allowed) > 1 else "".join(allowed)
@@ -210,7 +214,7 @@ def _bad_text(details: ErrorDetails, told: str, where: Path, rule: str, field: F
     if _silent(where):
         return Fault(where, "bad-value", f"{told} is not a valid {noun} (it is not shown here)", rule)
     lower = value.lower() if isinstance(value, str) else ""
-    if field and lower != value and re.search(field.pattern, lower):
+    if field and field.pattern and lower != value and re.search(field.pattern, lower):
         rule = f"write {lower}: only lower case is allowed"
     return Fault(where, "bad-value", f"{told} is {_show(where, value)}, which is no {noun}", rule)
 

@@ -70,7 +70,7 @@ def targets(declared: Fleet, server: Server) -> list[tuple[health.HealthTarget, 
     for site in declared.sites(server.name):
         if site.spec.health_checks and site.spec.state == "active" and not site.spec.suspend:
             target = health.HealthTarget(
-                "Site", site.name, server.name, address, site.spec.domain, tuple(site.spec.aliases)
+                "Site", site.name, server.name, address, site.spec.host, site.spec.hosts[1:]
             )
             found.append((target, health.from_manifest(site.spec.health_checks)))
     return found

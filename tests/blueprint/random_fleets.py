@@ -56,6 +56,18 @@ _APPS = st.sampled_from(["wordpress", "laravel", "generic", "static"]).map(
     lambda app: {"appType": app}
 ) | _PROXY.map(lambda proxy: {"appType": "proxy", "proxy": proxy})
 """Every kind of application, with what it needs."""
+_ANSWERS = st.fixed_dictionaries(
+    {
+        "www": st.sampled_from(["keep", "add", "strip"]),
+        "redirects": st.sampled_from(
+            [[], [{"from": "/a/*", "to": "/b?c=%20#d"}, {"from": "/b.c", "to": "http://x.test"}]]
+        ),
+        "headers": st.dictionaries(
+            st.sampled_from(["X-Frame-Options", "X-A"]), st.none() | st.just("a 'b' \"c\\"), max_size=2
+        ),
+        "clientAddress": st.sampled_from([{}, {"trustedProxies": ["10.0.0.0/8", "fd00::/8"]}]),
+    }
+)
 
 
 def _entry(kind: Kind, name: str, spec: dict[str, Any]) -> Entry:
@@ -99,6 +111,8 @@ def fleets(draw: st.DrawFn, os: str | None = None) -> Fleet:
         }
         if draw(st.booleans()):
             spec |= draw(_JOBS)
+        if draw(st.booleans()):
+            spec |= draw(_ANSWERS)
         if spec["appType"] != "proxy" and draw(st.booleans()):
             spec["documentRoot"] = draw(st.sampled_from(["web", "a/b"]))
         entries.append(_entry(Kind.SITE, name, spec))

@@ -69,7 +69,7 @@ def test_a_fleet_renders_to_what_its_case_says(name: str) -> None:
 
 
 def test_every_platform_has_a_case_of_everything() -> None:
-    whats = ("server", "wordpress", "laravel", "generic", "static", "proxy", "suspended", "jobs")
+    whats = ("server", "wordpress", "laravel", "generic", "static", "proxy", "answers", "suspended", "jobs")
     platforms = ("el8", "el9", "el10", "debian12", "debian13")
     assert set(_case_names()) >= {f"{platform}-{what}" for platform in platforms for what in whats}
     for name in _case_names():

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from lab import ImageMissing, Lab, Node
-from lab.images.bake import DEBIAN_UNITS, EL_UNITS
+from lab import Lab
 from reconciler import blueprint
-from reconciler.desired.fleet import Fleet, Key
-from reconciler.kit.secret import Secret
 
-from . import by_hand
 from .fleets import fleet_of, only_server, system_users
+from .served import FAMILIES, Served, password, serving
 
 FLEET = """
 kind: Server
@@ -55,86 +49,10 @@ spec: {server: web1, site: shop, engine: postgresql, name: shop, username: shop_
 TOOL = "a-very-long-name-that-does-not-fit-into-the-default.hash-bucket-of-nginx.test"
 
 
-def _password(key: Key, field: str) -> Secret:
-    return Secret(f"pass-{key.name}-{field}")
-
-
-@dataclass
-class Served:
-    """A node with the fleet in place."""
-
-    node: Node
-    fleet: Fleet
-
-    def user(self, site: str) -> str:
-        return next(v["system_user"] for k, v in system_users(self.fleet).items() if k.name == site)
-
-    def put(self, site: str, path: str, text: str) -> None:
-        """Writes a file as the site's user, below its public_html."""
-        user = self.user(site)
-        full = f"/home/{user}/public_html/{path}"
-        script = f"mkdir -p $(dirname {full}) && cat > {full}"
-        self.node.run(f"runuser -u {user} -- sh -c {shlex.quote(script)}", stdin=text)
-
-    def get(self, host: str, path: str = "/", *options: str) -> tuple[int, str, str]:
-        """Status, headers and body of an answer of the node's own web server."""
-        done = self.node.run_argv(
-            [
-                "curl",
-                "-sS",
-                "-D",
-                "-",
-                "--max-time",
-                "20",
-                "--path-as-is",
-                "-H",
-                "Expect:",
-                *options,
-                "-H",
-                f"Host: {host}",
-                f"http://127.0.0.1{path}",
-            ]
-        ).stdout
-        head, _, body = done.partition("\n\n")
-        return int(head.split()[1]), head, body
-
-    def wait_until_reloaded(self) -> None:
-        """nginx tells nobody when its new processes have taken over; the page of the suspended site does."""
-        self.node.run(
-            "for n in $(seq 100); do curl -s -H 'Host: asleep.test' http://127.0.0.1/ | grep -q suspended && exit; "
-            "sleep 0.1; done; exit 1"
-        )
-
-    def as_user(self, site: str, command: str) -> int:
-        """Exit status of a shell command run as the site's user."""
-        return self.node.run(
-            f"runuser -u {self.user(site)} -- sh -c {shlex.quote(command)}", check=False
-        ).returncode
-
-
-FAMILIES = {"el9-web": ("rocky_9", EL_UNITS), "debian12-web": ("debian_12", DEBIAN_UNITS)}
-
-
 @pytest.fixture(scope="module", params=FAMILIES, ids=["el9", "debian12"])
 def served(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Served]:
-    os_name, units = FAMILIES[request.param]
-    try:
-        node = lab.add(f"blueprint-{request.param}", request.param)
-    except ImageMissing as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(f"node lab not available: {error}")
-    try:
-        lab.up(node)
-        node.wait_active(*units)
-        fleet = fleet_of(FLEET.replace("OS", os_name))
-        bundle = blueprint.bundle(only_server(fleet), fleet, system_users(fleet), _password)
-        by_hand.apply(node, bundle)
-        made = Served(node, fleet)
-        made.wait_until_reloaded()
+    with serving(lab, f"blueprint-{request.param}", request.param, FLEET) as made:
         yield made
-    finally:
-        node.remove()
 
 
 def test_a_new_site_shows_the_welcome_page_with_security_headers(served: Served) -> None:
@@ -431,7 +349,7 @@ def test_a_database_root_without_password_is_closed_at_the_first_start(served: S
     if served.node.image.name.startswith("debian"):
         pytest.skip("the files are those of Enterprise Linux 8")
     fleet = fleet_of(FLEET.replace("OS", "alma_8"))
-    server = blueprint.sections(only_server(fleet), fleet, system_users(fleet), _password)[0]
+    server = blueprint.sections(only_server(fleet), fleet, system_users(fleet), password)[0]
     log_in = "runuser -u nobody -- mariadb -u root -e 'select 1'"
     served.node.run(
         "mariadb -e \"ALTER USER root@localhost IDENTIFIED VIA mysql_native_password USING ''; "

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from reconciler.desired.kinds.common import Distinct, Duration, Means, Model, within
 
-_PATH = r"[A-Za-z0-9._~@+=:,-]"
+_PATH = r"[A-Za-z0-9._~@+=:,%-]"
 _TAIL = r"[A-Za-z0-9._~!()+,;=:@?&#%-]"
 
 
@@ -69,10 +69,16 @@ class Proxy(Model):
     max_body_size: Bytes = Field(default="16M", description="Largest body of a request.")
 
 
+def _star(value: str) -> str:
+    if value.endswith("*") and not value.endswith("/*"):
+        raise ValueError("has a star that does not follow a slash: /old/* means all that is below /old")
+    return value
+
+
 def _redirected(value: str) -> str:
     if "//" in value or any(part in (".", "..") for part in value.split("/")):
         raise ValueError("must not have `.`, `..` or empty parts")
-    return value
+    return _star(value)
 
 
 RedirectFrom = Annotated[
@@ -81,7 +87,7 @@ RedirectFrom = Annotated[
     AfterValidator(_redirected),
     Means(
         "path",
-        "a path such as /old, or /old/* for all that is below it, of letters, digits and . _ ~ @ + = : , -",
+        "a path such as /old, or /old/* for all that is below it, of letters, digits and . _ ~ @ + = : , % -",
     ),
 ]
 RedirectTo = Annotated[
@@ -90,6 +96,7 @@ RedirectTo = Annotated[
         max_length=1000,
         pattern=rf"^(/(({_TAIL})({_TAIL}|/)*)?|https?://[a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?(:[0-9]{{1,5}})?(/({_TAIL}|/)*)?)\*?$",
     ),
+    AfterValidator(_star),
     Means(
         "target",
         "a path that begins with one slash, or a URL with http:// or https://, without quotes, spaces, $ and backslashes",

@@ -21,7 +21,7 @@ from reconciler.desired.kinds.drift import Drift
 from reconciler.desired.kinds.health import SiteCheck
 from reconciler.desired.kinds.jobs import CronJob, Worker
 from reconciler.desired.kinds.server import PhpVersion
-from reconciler.desired.kinds.serving import Proxy
+from reconciler.desired.kinds.serving import ClientAddress, HeaderName, HeaderValue, Proxy, Redirect
 
 AppType = Literal["wordpress", "laravel", "generic", "static", "proxy"]
 PHP_TYPES: frozenset[AppType] = frozenset({"wordpress", "laravel", "generic"})
@@ -84,6 +84,23 @@ class SiteSpec(Spec):
     aliases: Annotated[tuple[DomainName, ...], Distinct] = Field(
         default=(), description="Further domains that show the same site."
     )
+    www: Literal["keep", "add", "strip"] = Field(
+        default="keep",
+        description="`add`: visitors of the domain are sent on to `www.` and the domain; `strip`: the other way round; both names belong to the site then.",
+    )
+    redirects: tuple[Redirect, ...] = Field(
+        default=(),
+        max_length=500,
+        description="Requests that are sent elsewhere; the first that fits counts.",
+    )
+    headers: dict[HeaderName, HeaderValue | None] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="Headers of all answers, beside or instead of those for security that are set anyway; `null`: none of this name is set.",
+    )
+    client_address: ClientAddress = Field(
+        default_factory=ClientAddress, description="How visitors are told apart behind a load balancer."
+    )
     app_type: AppType = Field(
         default="generic", description="Kind of application; chooses the web server's template."
     )
@@ -120,6 +137,24 @@ class SiteSpec(Spec):
     health_checks: tuple[SiteCheck, ...] = Field(
         default=(), max_length=32, description="What must hold after a change for it to count as healthy."
     )
+
+    @property
+    def host(self) -> str:
+        """The domain at which visitors end up."""
+        bare = self.domain.removeprefix("www.")
+        return {"keep": self.domain, "add": f"www.{bare}", "strip": bare}[self.www]
+
+    @property
+    def other_host(self) -> str | None:
+        """The domain, with or without `www.`, whose visitors are sent on to `host`."""
+        bare = self.domain.removeprefix("www.")
+        return {"keep": None, "add": bare, "strip": f"www.{bare}"}[self.www]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All domains of the site, `host` first."""
+        others = {self.domain, *self.aliases, *([self.other_host] if self.other_host else [])}
+        return (self.host, *sorted(others - {self.host}))
 
     @property
     def runs_php(self) -> bool:

@@ -14,6 +14,10 @@ RULES = KindRules(
         ("appType",): Risk.RELOAD,
         ("documentRoot",): Risk.RELOAD,
         ("proxy",): Risk.RELOAD,
+        ("www",): Risk.RELOAD,
+        ("redirects",): Risk.RELOAD,
+        ("headers",): Risk.RELOAD,
+        ("clientAddress",): Risk.RELOAD,
         # Another version is another php-fpm binary: the site's unit stops and starts.
         ("phpVersion",): Risk.RESTART,
         ("php",): Risk.RELOAD,
