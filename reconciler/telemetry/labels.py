@@ -11,7 +11,7 @@ RESULTS = frozenset({"succeeded", "failed", "interrupted", "skipped", "cancelled
 FAILURES = frozenset(
     {
         "unreachable", "lost", "busy", "deadline_passed", "access_denied", "host_key_mismatch", "not_enrolled", "fenced",
-        "agent", "wrong_platform",
+        "agent", "wrong_platform", "unfit",
     }
 )  # fmt: skip
 OPERATIONS = frozenset(
