@@ -12,6 +12,9 @@ from lab.host import LabUnavailable
 from lab.vm import Machine
 from tests.lab_fixtures import unavailable
 
+from .stage import Stage
+from .world import OPENED, PROVISIONED, World, provision
+
 HERE = Path(__file__).parent
 
 
@@ -43,3 +46,29 @@ def machine(running: Machine) -> Machine:
     """The machine as it was freshly installed."""
     running.reset()
     return running
+
+
+@pytest.fixture(scope="package")
+def built(running: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Two sites, put on the freshly installed machine by the daemon, which has ended. Kept as PROVISIONED."""
+    running.reset()
+    with Stage.over(running, tmp_path_factory.mktemp("vm")) as stage:
+        world = provision(running, stage)
+        running.snapshot(PROVISIONED)
+        yield world
+
+
+@pytest.fixture
+def world(built: World) -> World:
+    """The machine as the daemon left it."""
+    built.machine.restore(PROVISIONED)
+    return built
+
+
+@pytest.fixture(scope="module")
+def opened(built: World) -> World:
+    """Nothing but SELinux is between the sites. Shared by the tests of a module, which leave it so."""
+    built.machine.restore(PROVISIONED)
+    built.open_up()
+    built.machine.snapshot(OPENED)
+    return built
