@@ -77,7 +77,7 @@ def host(machine: Node) -> Iterator[Node]:
 def installed(node: Node) -> Node:
     packages = Path(sysconfig.get_paths()["purelib"])
     shutil.copytree(packages, node.root / "opt/packages", ignore=_DEVELOPMENT)
-    for part in ("reconciler", "templates", "schemas"):
+    for part in ("reconciler", "templates", "selinux", "schemas"):
         shutil.copytree(ROOT / part, node.root / "opt/reconciler" / part)
     node.write("/usr/bin/reconciler", _PROGRAM, mode=0o755)
     node.write("/usr/lib/sysusers.d/reconciler.conf", (ROOT / "packaging/reconciler.sysusers").read_text())
