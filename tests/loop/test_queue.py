@@ -502,10 +502,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.takers.append(self.loop.create_task(self._take()))
 
     def _done(self, key: str) -> None:
-        self._line_up()
-        del self.running[key]
-        self.loop.do(lambda: self.queue.done(key))
-        self._line_up()
+        def act() -> None:  # a taker that was woken before goes before this
+            self._line_up()
+            del self.running[key]
+            self.queue.done(key)
+            self._line_up()
+
+        self.loop.do(act)
 
     def _add(self, key: str, group: str, reason: str, after: float) -> None:
         self._line_up()
