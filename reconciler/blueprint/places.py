@@ -98,6 +98,19 @@ class Places:
         return f"panel-worker-{self.site}_{worker}"
 
     @property
+    def slice(self) -> str:
+        """The slice that all units of the site are in.
+
+        systemd takes a hyphen in the name of a slice for a level below; names of sites have no underscore.
+        """
+        return f"panel-site-{self.site.replace('-', '_')}.slice"
+
+    @property
+    def slice_file(self) -> str:
+        """Its unit file."""
+        return f"{self.unit_folder}/{self.slice}"
+
+    @property
     def unit(self) -> str:
         """The unit that runs the site's php-fpm."""
         return f"panel-fpm-{self.site}.service"

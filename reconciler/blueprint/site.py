@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reconciler.blueprint import env, jobs, php, selinux, steps, web
+from reconciler.blueprint import env, jobs, limits, php, selinux, steps, web
 from reconciler.blueprint.model import Body, Section, Step
 from reconciler.blueprint.places import Places
 from reconciler.blueprint.templates import Templates
@@ -61,6 +61,7 @@ def _steps(
         yield steps.symlink(f"{places.public}/.env", "../.env")
     if site.spec.app_type != "proxy":
         yield web.welcome(places, templates)
+    yield from limits.configuration(site, places, templates)
     if site.spec.runs_php:
         yield from php.configuration(site, places, templates, level)
     yield steps.file(places.logrotate, Body.of(templates.render("logrotate/site.j2", {"places": places})))

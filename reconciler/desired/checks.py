@@ -8,6 +8,7 @@ from reconciler.desired import serving, windows
 from reconciler.desired.findings import Finding, Path
 from reconciler.desired.kinds import Database, Resource, Rollout, Server, Site
 from reconciler.desired.kinds.common import MOVED_FROM
+from reconciler.desired.scalars import size
 from reconciler.kit.text import did_you_mean
 from reconciler.platforms import for_os
 
@@ -34,6 +35,8 @@ _SYSTEM_USERS = {
     ),
 }
 
+LEAST_MEMORY = "32M"
+"""What the programs of a site need at least, all together."""
 ENV_OF_SITE = "APP_URL"
 ENV_OF_DATABASE = ("CONNECTION", "HOST", "PORT", "SOCKET", "DATABASE", "USERNAME", "PASSWORD")
 """With the database's prefix and an underscore before them: what the daemon writes into a site's `.env`."""
@@ -88,6 +91,7 @@ def _site(site: Site) -> Iterator[Finding]:
             yield reserved_env(name, "the daemon")
     yield from _app_type(site)
     yield from serving.check(site)
+    yield from _limits(site)
     yield from _names_twice("cron", [job.name for job in site.spec.cron])
     yield from _names_twice("workers", [worker.name for worker in site.spec.workers])
 
@@ -110,6 +114,19 @@ def _app_type(site: Site) -> Iterator[Finding]:
         message = f"spec.proxy means nothing to appType {spec.app_type}"
         hint = "remove it, or write `appType: proxy`"
         yield Finding(("spec", "proxy"), "other-app-type", message, hint, at_key=True)
+
+
+def _limits(site: Site) -> Iterator[Finding]:
+    spec, path = site.spec, ("spec", "limits", "memory")
+    if spec.limits.memory is None:
+        return
+    if size(spec.limits.memory) < size(LEAST_MEMORY):
+        message = f"spec.limits.memory is {spec.limits.memory}, with which no program starts"
+        yield Finding(path, "out-of-range", message, f"write {LEAST_MEMORY} or more")
+    elif spec.runs_php and size(spec.limits.memory) < size(spec.php.memory_limit):
+        message = f"spec.limits.memory is {spec.limits.memory}, and one request alone may use {spec.php.memory_limit}"
+        hint = "raise it, or lower spec.php.memoryLimit"
+        yield Finding(path, "memory-of-one-request", message, hint, severity="warning")
 
 
 def _names_twice(field: str, names: Sequence[str]) -> Iterator[Finding]:

@@ -19,6 +19,10 @@ from reconciler.desired.kinds.common import MOVED_FROM
 from reconciler.desired.kinds.keys import signing_fingerprint
 from reconciler.desired.problems import Source
 from reconciler.kit.text import did_you_mean
+from reconciler.platforms import for_os
+
+_HTTP_PORTS = frozenset({80, 81, 443, 488, 8008, 8009, 8443, 9000})
+"""The ports of http_port_t in the policies of Enterprise Linux and Debian: the only ones the web server may connect to."""
 
 Place = Callable[[Entry, FieldPath], Source]
 
@@ -155,6 +159,11 @@ def offers(entry: Entry, entries: Mapping[Key, Entry]) -> Iterator[Finding]:
                 message = f"Server/{server.name} does not install PHP {spec.php_version}"
                 hint = f"add it to the server's spec.software.php, which has {has}"
                 yield Finding(("spec", "phpVersion"), "php-not-installed", message, hint)
+            if spec.proxy is not None and _refused(spec.proxy.upstream, server):
+                message = f"SELinux on Server/{server.name} keeps the web server from {spec.proxy.upstream}"
+                hint = "have the application listen on a socket in the site's storage, such as unix:storage/app.sock"
+                path = ("spec", "proxy", "upstream")
+                yield Finding(path, "upstream-refused", message, hint, severity="warning")
         case Database(spec=spec):
             server = _server(entries, spec.server)
             if spec.engine not in server.spec.database_engines:
@@ -163,6 +172,17 @@ def offers(entry: Entry, entries: Mapping[Key, Entry]) -> Iterator[Finding]:
                 yield Finding(("spec", "engine"), "engine-not-installed", message, hint)
             if spec.site is not None:
                 yield from _same_server(entry, spec.site, spec.server, entries)
+
+
+def _refused(upstream: str, server: Server) -> bool:
+    """Whether the policy keeps the web server from an upstream, unless the fleet has a rule for it: selinux/panel.te."""
+    selinux = server.spec.selinux
+    mode = selinux.mode or for_os(server.spec.os.value).selinux.mode
+    if mode != "enforcing" or any("laravel_nginx_t" in rule for rule in selinux.rules):
+        return False
+    if upstream.startswith("unix:"):
+        return not upstream.removeprefix("unix:").startswith(("storage/", "tmp/"))
+    return int(upstream.rpartition(":")[2]) not in _HTTP_PORTS
 
 
 def _server(entries: Mapping[Key, Entry], name: str) -> Server:

@@ -73,3 +73,11 @@ def duration(length: float) -> str:
         number, rest = divmod(rest, size)
         text += f"{number}{unit}" if number else ""
     return text or "0s"
+
+
+_SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def size(text: str) -> int:
+    """The bytes of a size such as `128M`, whose form its field has checked."""
+    return int(text[:-1]) * _SIZES[text[-1]]

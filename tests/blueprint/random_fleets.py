@@ -65,6 +65,7 @@ _ANSWERS = st.fixed_dictionaries(
         "headers": st.dictionaries(
             st.sampled_from(["X-Frame-Options", "X-A"]), st.none() | st.just("a 'b' \"c\\"), max_size=2
         ),
+        "limits": st.sampled_from([{}, {"memory": "512M"}, {"cpu": "50%", "tasks": 16}]),
         "clientAddress": st.sampled_from([{}, {"trustedProxies": ["10.0.0.0/8", "fd00::/8"]}]),
     }
 )

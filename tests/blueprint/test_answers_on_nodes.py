@@ -63,6 +63,7 @@ spec:
   appType: proxy
   proxy: {upstream: "unix:storage/app.sock", websockets: true, timeout: 3s, maxBodySize: 1M}
   headers: {X-Mine: set}
+  limits: {memory: 256M, cpu: 50%, tasks: 100}
   workers: [{name: app, command: "umask 0; exec /usr/bin/python3 ../app.py ../storage/app.sock"}]
 ---
 kind: Site
@@ -366,6 +367,22 @@ def test_a_suspended_site_of_any_kind_answers_503_and_its_workers_are_stopped(
         assert _header(head, "Retry-After") == ["3600"]
     states = served.node.run("systemctl is-active panel-worker-resting_app@1", check=False).stdout
     assert states.strip() == "inactive"
+
+
+def test_the_units_of_a_site_are_in_its_slice_which_has_its_limits(served: Served) -> None:
+    """That a kernel holds to them is shown where there is one with all controllers: tests/vm."""
+    names = ("MemoryMax", "MemorySwapMax", "CPUQuotaPerSecUSec", "TasksMax", "ActiveState")
+    shown = served.node.output(f"systemctl show {' '.join(f'-p {n}' for n in names)} panel-site-chat.slice")
+    found = dict(line.split("=") for line in shown.splitlines())
+    assert [found[name] for name in names] == [str(256 << 20), "0", "500ms", "100", "active"]
+    for unit in ("panel-worker-chat_app@1", "panel-worker-api_app@1", "panel-fpm-shop"):
+        site = unit.split("-")[-1].split("_")[0]
+        group = served.node.output(f"systemctl show -P ControlGroup {unit}.service")
+        assert f"/panel.slice/panel-site.slice/panel-site-{site}.slice/" in group
+    said = served.node.run(
+        "systemd-analyze verify panel-site-chat.slice panel-fpm-shop.service 2>&1", check=False
+    ).stdout
+    assert "Unknown" not in said
 
 
 def test_the_web_server_has_no_complaint_about_these_files(served: Served) -> None:

@@ -56,6 +56,7 @@ def test_a_removed_site_is_taken_away_last_step_first_and_its_user_with_all_belo
         "file:/etc/logrotate.d/panel-shop",
         "file:/etc/systemd/system/panel-fpm-shop.service",
         "file:/etc/panel/fpm/shop.conf",
+        "file:/etc/systemd/system/panel-site-shop.slice",
         "user:web1",
     ]
     assert undone[-1].to_json() == {
@@ -92,6 +93,18 @@ def test_a_link_that_we_made_in_a_home_goes_when_the_site_no_longer_needs_it() -
     assert [step.key for step in undone] == ["symlink:/home/web1/public_html/.env"]
 
 
+def test_a_site_that_no_longer_runs_php_loses_its_unit_and_keeps_its_files() -> None:
+    before = fleet_of(SERVER + _site("shop", "shop.test"))
+    after = fleet_of(SERVER + _site("shop", "shop.test", appType="static"))
+    undone = blueprint.removals(_sections(before)["Site/shop"].steps, _keys(after))
+    assert [step.key for step in undone] == [
+        "unit:panel-fpm-shop.service",
+        "file:/etc/systemd/system/panel-fpm-shop.service",
+        "file:/etc/panel/fpm/shop.conf",
+        "file:/etc/systemd/system/panel-site-shop.slice",
+    ]
+
+
 def test_a_renamed_site_keeps_its_user_and_loses_what_carries_its_old_name() -> None:
     before = fleet_of(SERVER + _site("shop", "shop.test"))
     after = fleet_of(SERVER + _site("store", "shop.test"))
@@ -101,6 +114,7 @@ def test_a_renamed_site_keeps_its_user_and_loses_what_carries_its_old_name() -> 
         "file:/etc/logrotate.d/panel-shop",
         "file:/etc/systemd/system/panel-fpm-shop.service",
         "file:/etc/panel/fpm/shop.conf",
+        "file:/etc/systemd/system/panel-site-shop.slice",
     ]
 
 

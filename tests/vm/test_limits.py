@@ -36,9 +36,11 @@ SITES = ("my", "my-shop")
 SLICES = "/sys/fs/cgroup/panel.slice/panel-site.slice"
 
 
-@pytest.fixture
-def limited(machine: Machine) -> Machine:
+@pytest.fixture(scope="module")
+def limited(running: Machine) -> Machine:
     """The machine with two sites, of which only `my` has limits."""
+    machine = running
+    machine.reset()
     machine.run("setenforce 0")  # what the kernel does here has nothing to do with labels
     fleet = fleet_of(FLEET)
     for section in blueprint.sections(only_server(fleet), fleet, system_users(fleet), blueprint.masked):
@@ -83,7 +85,9 @@ def test_a_site_is_one_slice_and_its_limits_change_without_a_restart(limited: Ma
     controls = ("memory.max", "memory.swap.max", "cpu.max", "pids.max")
 
     def limits(name: str) -> list[str]:
-        return [limited.output(f"cat {SLICES}/{name}/{control}") for control in controls]
+        # the files of a controller are there while a slice needs it
+        folder = f"{SLICES}/{name}"
+        return [limited.output(f"cat {folder}/{control} 2>/dev/null || echo none") for control in controls]
 
     assert limits("panel-site-my.slice") == [str(96 << 20), "0", "50000 100000", "40"]
     free = limits("panel-site-my_shop.slice")
@@ -107,7 +111,8 @@ def test_a_site_is_one_slice_and_its_limits_change_without_a_restart(limited: Ma
     script = [line for step in section.steps if step.target == path for line in by_hand.lines(step)]
     limited.run("\n".join([*script, "systemctl daemon-reload"]), timeout=60)
     changed = limits("panel-site-my.slice")
-    assert changed[:3] == [str(512 << 20), "0", "max 100000"]
+    assert changed[:2] == [str(512 << 20), "0"]
+    assert changed[2] in ("max 100000", "none")
     assert changed[3] != "40"
     assert _get(limited, "my", "eat.php") == "200 300"
     assert _masters(limited) == before

@@ -21,7 +21,7 @@ from reconciler.desired.kinds.drift import Drift
 from reconciler.desired.kinds.health import SiteCheck
 from reconciler.desired.kinds.jobs import CronJob, Worker
 from reconciler.desired.kinds.server import PhpVersion
-from reconciler.desired.kinds.serving import ClientAddress, HeaderName, HeaderValue, Proxy, Redirect
+from reconciler.desired.kinds.serving import ClientAddress, HeaderName, HeaderValue, Limits, Proxy, Redirect
 
 AppType = Literal["wordpress", "laravel", "generic", "static", "proxy"]
 PHP_TYPES: frozenset[AppType] = frozenset({"wordpress", "laravel", "generic"})
@@ -116,6 +116,9 @@ class SiteSpec(Spec):
         default=None, description="The application behind a site of appType `proxy`; required there."
     )
     php: PhpSettings = Field(default_factory=PhpSettings, description="PHP settings.")
+    limits: Limits = Field(
+        default_factory=Limits, description="What all processes of the site together may use."
+    )
     env: dict[EnvName, EnvValue] = Field(
         default_factory=dict,
         description="Further lines of the site's `.env`. Values are never shown in plans. Names the daemon sets (`APP_URL`, `DB_*`) are refused.",

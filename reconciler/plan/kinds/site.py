@@ -22,6 +22,8 @@ RULES = KindRules(
         ("phpVersion",): Risk.RESTART,
         ("php",): Risk.RELOAD,
         ("php", "uploadMaxFilesize"): Risk.RELOAD,
+        # systemd puts new limits into force without a restart
+        ("limits",): Risk.NONE,
         ("env",): Risk.NONE,
         ("cron",): Risk.NONE,
         ("workers",): Risk.RESTART,
