@@ -5,7 +5,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 
 demo: ## Converge two real nodes from a git repository and show it (KEEP=1 leaves them running)
-	@scripts/setup lab
+	@scripts/setup lab el9 debian12-web
 	@.venv/bin/python -m demo $(if $(KEEP),--keep)
 
 test: ## Run every test
@@ -15,7 +15,7 @@ lint: ## Check format, lint, types and import contracts
 	@scripts/lint
 
 bench: ## Measure reconciles against their floor
-	@scripts/setup lab
+	@scripts/setup lab el9-web debian12-web
 	@.venv/bin/python -m bench $(ARGS)
 
 images: ## Build the node images that are missing
