@@ -94,7 +94,8 @@ def site(found: Site, places: Places, level: Level) -> Step:
     listed: list[Json] = [{"pattern": one.pattern, "type": one.type, "level": one.level} for one in wanted]
     params: dict[str, Json] = {
         "site": found.name,
-        "roots": [places.home, places.runtime] if found.spec.runs_php else [places.home],
+        # a site that ran PHP once has a context for its run-time folder, which goes as nothing asks for it any more
+        "roots": [places.home, places.runtime],
         "labels": listed,
     }
     return Step("selinux_labels", found.name, params)
