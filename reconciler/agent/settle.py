@@ -217,7 +217,7 @@ class Settler:
         elif not state.is_active():
             return ""
         else:
-            message = units.control("try-reload-or-restart" if action == "reload" else "try-restart", unit)
+            message = units.control("reload" if action == "reload" else "try-restart", unit)
         if not message and not units.state_of(unit).is_active():
             message = "{} did not stay up; it last said: {}".format(unit, units.last_words(unit))
         self._event(action, unit=unit, ok=not message, message=message or None)

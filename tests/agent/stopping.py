@@ -17,7 +17,7 @@ from .talking import Here, Talk, ulid
 NGINX = {"type": "nginx"}
 SITES = "/etc/nginx/conf.d"
 UNITS = "/etc/systemd/system"
-RELOAD = "try-reload-or-restart nginx.service"
+RELOAD = "reload nginx.service"
 
 NGINX_SCRIPT = f"""
 echo test >> $root/calls
@@ -53,7 +53,7 @@ for unit in $units; do
     stop) rm -f $root/units/$unit.active;;
     enable) touch $root/units/$unit.enabled;;
     disable) rm -f $root/units/$unit.enabled;;
-    try-reload-or-restart) if grep -q late $root{SITES}/*.conf; then $root/usr/bin/cancel-this; fi;;
+    reload) if grep -q late $root{SITES}/*.conf; then $root/usr/bin/cancel-this; fi;;
   esac
 done
 """

@@ -127,7 +127,7 @@ def up(node: Here) -> set[str]:
 
 
 ALL = " ".join(name_of(site) for site in "abc")
-RELOAD = "try-reload-or-restart nginx.service"
+RELOAD = "reload nginx.service"
 
 
 def test_the_units_of_all_sites_are_started_at_once_after_validation(node: Here, talk: Talk) -> None:

@@ -41,7 +41,8 @@ class Stage(faults.Stage):
         assert self.machine is not None
         self.fleet.git("init", "-q", "--bare", "-b", "main", str(self.bare))
         self.run("init")
-        self.settings.write_text(faults.SETTINGS.format(bare=self.bare, within=self.within))
+        settings = faults.SETTINGS.format(bare=self.bare, within=self.within)
+        self.settings.write_text(settings.replace("limits: {", "limits: {denials: 2s, "))
         self.fleet.put("SSHKey", "fleet")
         self.fleet.put(
             "Server",

@@ -115,7 +115,9 @@ def test_a_job_of_one_site_cannot_look_at_another(world: World) -> None:
     machine = world.machine
     machine.run("chmod -R 0777 /home/web1 /home/web2")
     world.place(
-        "two", "public_html/task.sh", "id -Z; cat /home/web1/storage/secret; cat /home/web2/storage/secret\n"
+        "two",
+        "public_html/task.sh",
+        "grep -ao system_u.* /proc/self/attr/current; cat /home/web1/storage/secret; cat /home/web2/storage/secret\n",
     )
     marked = denials.mark(machine)
     machine.run("systemctl start panel-cron-two_task.service", check=False)

@@ -123,7 +123,7 @@ def declare(stage: Stage) -> None:
             cron=[{"name": "task", "schedule": "0 0 1 1 *", "command": "sh task.sh >>../logs/task 2>&1"}],
             workers=[{"name": "queue", "command": "exec sleep 100000"}],
         )
-        stage.database(name, SERVER)
+        stage.database(name, SERVER, site=name)
 
 
 def provision(machine: Machine, stage: Stage) -> World:
