@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -38,6 +39,7 @@ class Machine:
             raise ImageMissing("the virtual machine is not built: run `python3 -m lab images`")
         self.image = DISK.tree
         """The folder of the disk: `id` is the administrator's private key, `known_hosts` has the machine's."""
+        self._held = [_hold(artefact.folder) for artefact in (DISK, READY)]
         begun = time.monotonic()
         self._disk: IO[bytes] = _scratch_file(READY.tree / "state.qcow2")
         self._shell: Shell | None = None
@@ -136,6 +138,9 @@ class Machine:
         self._leave()
         self._qemu.kill()
         self._disk.close()
+        for descriptor in self._held:
+            os.close(descriptor)
+        self._held = []
 
     def __enter__(self) -> Self:
         return self
@@ -160,6 +165,13 @@ def _entered(qemu: Qemu, image: Path) -> Shell:
         # a loaded state brings its clock along
         shell.run(f"date -s @{time.time():.3f}", "", 30)
         return shell
+
+
+def _hold(folder: Path) -> int:
+    """Keeps a builder from pruning what the machine runs on; the descriptor is the lock."""
+    descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
 
 
 def _scratch_file(source: Path) -> IO[bytes]:

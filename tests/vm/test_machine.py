@@ -140,9 +140,10 @@ def test_a_start_that_hangs_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_
         """Stands for what was built."""
 
         ready = True
-        tree = tmp_path
+        folder = tree = tmp_path
 
     (tmp_path / "state.qcow2").write_bytes(b"disk")
+    (tmp_path / "lock").touch()
     for name, value in (("Qemu", Played), ("_entered", entered), ("DISK", Built), ("READY", Built)):
         monkeypatch.setattr(machine, name, value)
     monkeypatch.setattr(machine, "why_not", list)
