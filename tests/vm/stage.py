@@ -71,7 +71,7 @@ class Stage(faults.Stage):
             with fault:
                 return fault.code, fault.read().decode("utf-8", "replace")
 
-    def reach(self, seconds: float = 300) -> None:
+    def reach(self, seconds: float = 900) -> None:
         """Wait until the fleet is at the newest commit; an emulated machine takes its time."""
         super().reach(seconds)
 

@@ -50,7 +50,7 @@ def test_what_a_site_tried_is_recorded_as_its_own(watched: World) -> None:
         # read from outside: the command line has a test of its own below
         return watched.stage.count("selinux_audit_logs", "site_id IS NOT NULL") > 0
 
-    watched.stage.wait(recorded, 90)
+    watched.stage.wait(recorded, 300)
     shown = json.dumps(_listed(watched, "--site", "one"))
     assert "site_content_t" in shown
     assert _listed(watched, "--site", "two") == []
@@ -82,8 +82,8 @@ def test_a_switch_that_is_off_is_named(watched: World) -> None:
     stage.site("three", SERVER)
     stage.fleet.change("Site", "one", aliases=["www.one.test"])
     stage.push("Switch off what the daemon may do, and ask for it")
-    stage.wait(lambda: "panel_can_manage_users" in stage.says("Site", "three", "Ready"), 240)
-    stage.wait(lambda: "panel_can_reload_nginx" in stage.says("Site", "one", "Ready"), 240)
+    stage.wait(lambda: "panel_can_manage_users" in stage.says("Site", "three", "Ready"), 600)
+    stage.wait(lambda: "panel_can_reload_nginx" in stage.says("Site", "one", "Ready"), 600)
     assert watched.machine.run("id web3", check=False).returncode != 0
     for name in ("one", "two"):
         assert stage.get(name)[0] == 200
