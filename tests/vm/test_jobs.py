@@ -30,7 +30,8 @@ echo x > "$(mktemp)"; kill -0 $$; sleep 60 & kill $!; wait; logger done; rm -r v
 for port in 3306 22; do php -r "echo @fsockopen('127.0.0.1', $port) ? 'open ' : 'shut ';"; done > ~/storage/ports""".replace(
     "\n", "; "
 )
-BEAT = f"while :; do {WHO} > ~/storage/worker; sleep 1; done"
+# under another name first, so that nobody reads it half written
+BEAT = f"while :; do {WHO} > ~/storage/next; mv ~/storage/next ~/storage/worker; sleep 1; done"
 LOOK = "cat /home/web1/.env; ls /home/web1; cat /home/web1/storage/who; echo x > /home/web1/storage/x"
 BREAK = (
     "cp /bin/true ~/storage/prog; chmod +x ~/storage/prog; ~/storage/prog && echo ran; su -c id; sudo -n id; crontab -l; "
@@ -129,6 +130,7 @@ def test_jobs_do_their_work_in_their_domain_and_level(sites: Sites) -> None:
     assert [denials.refusal(one) for one in refused] == [
         ("laravel_job_t", "ssh_port_t", "tcp_socket", "name_connect")
     ]
+    machine.run(f"for n in $(seq 100); do test -s {STORAGE}/worker && break; sleep 0.2; done")
     said = {
         name: machine.output(f"cat {STORAGE}/{name}")
         for name in ("who", "worker", "where", "sorted", "env", "php", "tool", "ports", "page", "socket")
