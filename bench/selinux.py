@@ -15,7 +15,7 @@ from tests.vm.stage import Stage
 from tests.vm.world import SITES, provision
 
 RUNS = 5
-TIMED = "TIMEFORMAT=%R; time ( {command} ) >/dev/null 2>&1"
+TIMED = "begun=$(date +%s.%N); ( {command} ) >/dev/null 2>&1 || exit 1; echo $begun $(date +%s.%N)"
 UNIT = "systemctl stop nginx && systemctl start nginx"
 WORK = {
     "nginx reload": "systemctl reload nginx",
@@ -49,8 +49,8 @@ def _lines(numbers: range) -> str:
 
 
 def _seconds(machine: Machine, command: str) -> float:
-    done = machine.run(TIMED.format(command=command), timeout=600)
-    return float(done.stderr.strip().splitlines()[-1])
+    begun, ended = machine.output(TIMED.format(command=command), timeout=600).split()
+    return float(ended) - float(begun)
 
 
 def main() -> int:
