@@ -163,7 +163,7 @@ def label_for(path: str, kind: int) -> Optional[bytes]:
 
     Raises StepFault when the policy's file contexts cannot be read.
     """
-    global _labels  # noqa: PLW0603
+    global _labels  # noqa: PLW0603 (as above)
     if places.testing() or not enabled():
         return None
     try:

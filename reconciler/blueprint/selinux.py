@@ -52,7 +52,7 @@ class Level:
 
 def in_use(server: Server, platform: Platform) -> bool:
     """Whether anything of SELinux is done on the server's node."""
-    return (server.spec.selinux.mode or platform.selinux.mode) != "disabled"
+    return platform.selinux.declared(server.spec.selinux.mode) != "disabled"
 
 
 def policy(server: Server) -> Iterator[Step]:

@@ -55,7 +55,7 @@ def command(
     asked for, ON is what it was about and its type. The daemon collects them; times are UTC.
     """
     from reconciler.app import denials  # noqa: PLC0415 - help and completion stay fast
-    from reconciler.store import open_state  # noqa: PLC0415
+    from reconciler.store import open_state  # noqa: PLC0415 - as above
 
     after = _time(since)
 
@@ -74,7 +74,7 @@ def command(
     elif explain:
         _explained(found)
     else:
-        from reconciler.cli import tables  # noqa: PLC0415
+        from reconciler.cli import tables  # noqa: PLC0415 - as above
 
         headings = ("COUNT", "LAST", "SERVER", "SITE", "WHO", "WHAT", "ON")
         tables.show(headings, [_row(one) for one in found], no_color=no_color)
@@ -116,7 +116,7 @@ def as_json(one: Shown) -> dict[str, object]:
 
 
 def _row(one: Shown) -> tuple[str, ...]:
-    from reconciler.cli.events import readable  # noqa: PLC0415
+    from reconciler.cli.events import readable  # noqa: PLC0415 - as above
 
     head = (str(one.count), one.last_at.strftime("%Y-%m-%d %H:%M:%S"), one.server, one.site)
     denial = one.denial
@@ -142,7 +142,7 @@ def _what(denial: Denial) -> str:
 
 
 def _explained(found: list[Shown]) -> None:
-    from reconciler.cli.events import readable  # noqa: PLC0415
+    from reconciler.cli.events import readable  # noqa: PLC0415 - as above
 
     for number, one in enumerate(found):
         if number:
@@ -171,7 +171,7 @@ def _iso(at: datetime) -> str:
 
 def _time(given: str | None) -> timedelta | datetime | None:
     """A length of time, or a time; one without a zone is UTC."""
-    from reconciler.desired.scalars import seconds  # noqa: PLC0415
+    from reconciler.desired.scalars import seconds  # noqa: PLC0415 - as above
 
     if given is None:
         return None

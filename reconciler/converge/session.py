@@ -34,7 +34,7 @@ async def introduce(node: Node, state: NodeState) -> Hello:
     server = state.server
     platform = platforms.for_os(server.spec.os.value)
     hello = await node.ready()
-    if (server.spec.selinux.mode or platform.selinux.mode) != "disabled":
+    if platform.selinux.declared(server.spec.selinux.mode) != "disabled":
         hello = await node.hello()
     _check(hello, server, platform)
     return hello
@@ -47,7 +47,7 @@ def _check(hello: Hello, server: Server, platform: Platform) -> None:
         raise WrongPlatform(
             server.name, said, hint=f"correct spec.os of {server.address}, or address another node"
         )
-    declared = server.spec.selinux.mode or platform.selinux.mode
+    declared = platform.selinux.declared(server.spec.selinux.mode)
     if declared == "disabled" or facts.selinux == "enforcing":
         return
     if declared == "enforcing" or facts.selinux == "disabled":

@@ -177,7 +177,7 @@ def offers(entry: Entry, entries: Mapping[Key, Entry]) -> Iterator[Finding]:
 def _refused(upstream: str, server: Server) -> bool:
     """Whether the policy keeps the web server from an upstream, unless the fleet has a rule for it: selinux/panel.te."""
     selinux = server.spec.selinux
-    mode = selinux.mode or for_os(server.spec.os.value).selinux.mode
+    mode = for_os(server.spec.os.value).selinux.declared(selinux.mode)
     if mode != "enforcing" or any("laravel_nginx_t" in rule for rule in selinux.rules):
         return False
     if upstream.startswith("unix:"):

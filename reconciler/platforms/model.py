@@ -104,6 +104,10 @@ class SELinux:
     run: str
     nginx_resets: tuple[str, ...]
 
+    def declared(self, mode: str | None) -> str:
+        """What a Server declares whose manifest says `mode`, or nothing of it."""
+        return mode or self.mode
+
 
 @dataclass(frozen=True)
 class Platform:

@@ -139,12 +139,12 @@ def _freezes_before_its_apply(program: Program, node: FakeNode) -> asyncio.Event
     take = node.take_blob
 
     def taken(data: bytes) -> str:
-        node.take_blob = take  # type: ignore[method-assign]
+        node.take_blob = take  # type: ignore[method-assign]  # this one node's own again
         program.process.freeze()
         stands.set()
         return take(data)
 
-    node.take_blob = taken  # type: ignore[method-assign]
+    node.take_blob = taken  # type: ignore[method-assign]  # of this one node
     return stands
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.nodes.answers import SelinuxState
 from reconciler.selinux import mcs
 from reconciler.store.queries import servers, sites
 from reconciler.testing import builders
@@ -17,13 +18,16 @@ from .world import LoopWorld, play, rollout
 FILES = builders.fleet_files(2, 2, os="alma_9")
 
 
-@pytest.mark.parametrize("mode", ["permissive", "disabled"])
+MODES: tuple[SelinuxState, ...] = ("permissive", "disabled")
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_node_that_does_not_enforce_is_stalled_and_nothing_is_applied_to_it(
-    tmp_path: Path, mode: str
+    tmp_path: Path, mode: SelinuxState
 ) -> None:
     async def scene(world: LoopWorld) -> None:
         node = world.node("web1")
-        node.facts = replace(node.facts, selinux=mode)  # type: ignore[arg-type]
+        node.facts = replace(node.facts, selinux=mode)
         async with world.daemon():
             world.push()
             said = await world.until_says("Server", "web1", "Stalled", "True NeedsAttention")
