@@ -28,7 +28,11 @@ PG_CLIENT = {
 }
 # python3-*.deb of the pool that belong to other tools than certbot
 NOT_CERTBOT = tuple(
-    f"python3-{x}" for x in ("firewall", "sepolgen", "sepolicy", "selinux", "semanage", "setools", "audit")
+    f"python3-{x}"
+    for x in (
+        *("firewall", "sepolgen", "sepolicy", "selinux", "semanage", "setools", "audit"),
+        *("systemd", "apt", "distro-info"),
+    )
 )
 
 
@@ -53,6 +57,8 @@ def all_packages(pool: Debs, newer: Debs, private: Path) -> list[Rpm]:
         _redis(pool),
         _caddy(pool),
         _certbot(pool),
+        *_fail2ban(pool),
+        _dnf_automatic(),
     ]
 
 
@@ -294,4 +300,54 @@ def _certbot(pool: Debs) -> Rpm:
         tree=[(tree / "usr/lib/python3/dist-packages", "/usr/lib/certbot/site")],
         dirs=(Dir("/etc/letsencrypt"), Dir("/var/lib/letsencrypt"), Dir("/var/log/letsencrypt")),
         static=("certbot",),
+    )
+
+
+def _fail2ban(pool: Debs) -> list[Rpm]:
+    """As in EPEL: the server, and a package that says what bans and which logs are read."""
+    tree, version = pool.unpack("fail2ban"), pool.version("fail2ban")
+    unit = tree / "lib/systemd/system/fail2ban.service"
+    settings = [
+        (path, f"/etc/fail2ban/{path.name}")
+        for path in sorted((tree / "etc/fail2ban").iterdir())
+        if path.name != "jail.d"
+    ]
+    modules = pool.unpack("python3-systemd")
+    return [
+        Rpm(
+            *("epel", "fail2ban-server", version),
+            requires=("python3",),
+            units=("fail2ban.service",),
+            tree=[
+                *settings,
+                *_present(tree, *(f"/usr/bin/fail2ban-{x}" for x in ("client", "regex", "server"))),
+                *_present(tree, "/usr/bin/fail2ban-python", "/usr/lib/python3/dist-packages"),
+                *_present(modules, "/usr/lib/python3/dist-packages"),
+                (unit, "/usr/lib/systemd/system/fail2ban.service"),
+            ],
+            text={"/etc/fail2ban/jail.d/00-systemd.conf": "[DEFAULT]\nbackend=systemd\n"},
+            dirs=(Dir("/var/lib/fail2ban"),),
+        ),
+        Rpm(
+            *("epel", "fail2ban-firewalld", version),
+            noarch=True,
+            requires=(f"fail2ban-server = {version}", "firewalld"),
+            static=("fail2ban-firewalld",),
+        ),
+        Rpm(
+            *("epel", "fail2ban", version),
+            noarch=True,
+            requires=(f"fail2ban-server = {version}", f"fail2ban-firewalld = {version}"),
+        ),
+    ]
+
+
+def _dnf_automatic() -> Rpm:
+    """The module is in the base tree with dnf; Debian leaves the program, its settings and the timer out."""
+    return Rpm(
+        *("baseos", "dnf-automatic", "4.14.0"),
+        noarch=True,
+        requires=("dnf",),
+        units=("dnf-automatic.timer",),
+        static=("dnf-automatic",),
     )
