@@ -22,7 +22,7 @@ def configuration(
         "places": places,
         "php": spec.php,
         "binary": binary,
-        "web_user": platform.nginx.user,
+        "web_user": places.web.user,
         "mariadb_socket": platform.mariadb.socket,
         "body_limit": body_limit(spec.php.upload_max_filesize),
         "request_seconds": request_seconds(spec.php.max_execution_time),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from reconciler.desired.kinds import Site
-from reconciler.platforms import Platform
+from reconciler.platforms import Platform, WebServer
 
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 _SIZE = re.compile(r"([1-9][0-9]{0,6})([KMG])\Z")
@@ -16,22 +16,23 @@ _KIB = {"K": 1, "M": 1024, "G": 1024 * 1024}
 
 @dataclass(frozen=True)
 class Places:
-    """Names and absolute paths of one site; `user` is its system user and group."""
+    """Names and absolute paths of one site; `user` is its system user and group, `web` the web server of its node."""
 
     site: str
     user: str
     domain: str
     platform: Platform
+    web: WebServer
     document_root: str
 
     @staticmethod
-    def of(site: Site, user: str, platform: Platform) -> Places:
+    def of(site: Site, user: str, platform: Platform, web: WebServer) -> Places:
         """The places of `site`. Raises ValueError for a system user that is not a plain account name."""
         if not is_account(user):
             raise ValueError(f"{site.address}: {user!r} is not a system user's name")
         below = site.spec.document_root or ("public" if site.spec.app_type == "laravel" else "")
         root = f"/home/{user}/public_html" + (f"/{below}" if below else "")
-        return Places(site.name, user, site.spec.domain, platform, root)
+        return Places(site.name, user, site.spec.domain, platform, web, root)
 
     @property
     def home(self) -> str:
@@ -124,21 +125,6 @@ class Places:
     def logrotate(self) -> str:
         """Rotation of the logs in the home."""
         return f"/etc/logrotate.d/panel-{self.site}"
-
-    @property
-    def vhost(self) -> str:
-        """The virtual host's file."""
-        return self.platform.nginx.site_file.format(site=self.site, domain=self.domain)
-
-    @property
-    def vhost_link(self) -> str:
-        """The symlink that switches it on, or an empty text where files are simply included."""
-        return self.platform.nginx.enabled_link.format(site=self.site, domain=self.domain)
-
-    @property
-    def vhost_link_target(self) -> str:
-        """What that symlink points at."""
-        return self.platform.nginx.enabled_target.format(site=self.site, domain=self.domain)
 
 
 def is_account(name: str) -> bool:

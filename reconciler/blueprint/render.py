@@ -59,7 +59,7 @@ def sections(
     for one in fleet.sites(server_.name):
         user = _system_user(one, identities)
         level = selinux.Level.of(server_, platform, _mcs_id(one, user, identities))
-        made.append(site.section(one, user, of_site.get(one.name, ()), platform, templates, level))
+        made.append(site.section(one, server_, user, of_site.get(one.name, ()), platform, templates, level))
     return tuple(made)
 
 

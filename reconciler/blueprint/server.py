@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.blueprint import selinux, steps
+from reconciler.blueprint import selinux, steps, web
 from reconciler.blueprint.model import Body, Section, Step
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.kinds import Server
@@ -35,7 +35,7 @@ def _steps(server: Server, platform: Platform, templates: Templates) -> Iterator
         yield from selinux.policy(server)
     yield steps.directory(FPM)
     yield steps.directory(LOGS, mode="0750")
-    yield from _nginx(platform, templates, protected=protected)
+    yield from web.base(server, platform, templates, protected=protected)
     if platform.php.started_by_package:
         # one master for all sites is what we replace by one a site
         for version in sorted(spec.software.php):
@@ -48,7 +48,7 @@ def _steps(server: Server, platform: Platform, templates: Templates) -> Iterator
 
 def _packages(server: Server, platform: Platform) -> list[str]:
     spec = server.spec
-    names = [*platform.packages, platform.nginx.package]
+    names = [*platform.packages, platform.web(spec.web_server).package]
     for version in sorted(spec.software.php):
         names += platform.php.packages_of(version)
     if "mariadb" in spec.database_engines:
@@ -58,26 +58,6 @@ def _packages(server: Server, platform: Platform) -> list[str]:
     if selinux.in_use(server, platform):
         names += platform.selinux.packages
     return list(dict.fromkeys(names))
-
-
-def _nginx(platform: Platform, templates: Templates, *, protected: bool) -> Iterator[Step]:
-    nginx = platform.nginx
-    if protected:
-        yield from selinux.web_server(platform, templates)
-    # conf.d is read in the order of names, and the first server that says default_server answers for unknown hosts
-    yield steps.file(
-        f"{nginx.include}/00-panel-default.conf",
-        Body.of(templates.render("nginx/default.conf.j2", {})),
-        validate={"type": "nginx"},
-    )
-    for path in nginx.unwanted:
-        yield steps.no_symlink(path)
-    # by prefix, so that this section stays as it is when sites come and go
-    yield steps.unit(
-        nginx.unit,
-        reload_on=("file:/etc/nginx/*", "symlink:/etc/nginx/*"),
-        restart_on=(f"file:{selinux.NGINX_DROP_IN}",) if protected else (),
-    )
 
 
 def _mariadb(platform: Platform, templates: Templates) -> Iterator[Step]:

@@ -8,24 +8,25 @@ from reconciler.blueprint import env, jobs, limits, php, selinux, steps, web
 from reconciler.blueprint.model import Body, Section, Step
 from reconciler.blueprint.places import Places
 from reconciler.blueprint.templates import Templates
-from reconciler.desired.kinds import Database, Site
+from reconciler.desired.kinds import Database, Server, Site
 from reconciler.kit.secret import Secret
 from reconciler.platforms import Platform
 
 
 def section(
     site: Site,
+    server: Server,
     user: str,
     databases: Sequence[tuple[Database, Secret]],
     platform: Platform,
     templates: Templates,
     level: selinux.Level | None = None,
 ) -> Section:
-    """The section of `site`; needs its server's and its databases', whose logins its `.env` holds.
+    """The section of `site`, which is on `server`; needs its server's and its databases', whose logins its `.env` holds.
 
     `user` is the system user allocated to the site, `level` its SELinux level where its server has levels. Raises ValueError when it is not a plain account name.
     """
-    places = Places.of(site, user, platform)
+    places = Places.of(site, user, platform, platform.web(server.spec.web_server))
     needs = (f"Server/{site.spec.server}", *(database.address for database, _ in databases))
     return Section(site.address, tuple(_steps(site, places, databases, templates, level)), needs)
 
@@ -42,7 +43,7 @@ def _steps(
         home=places.home,
         # The web server's group may walk through, the other sites' users may not.
         home_mode="0710",
-        home_group=places.platform.nginx.group,
+        home_group=places.web.group,
         shell=places.platform.nologin,
         comment=f"site {site.name}",
     )

@@ -9,7 +9,16 @@ from reconciler.platforms.debian13 import DEBIAN13
 from reconciler.platforms.el8 import EL8
 from reconciler.platforms.el9 import EL9
 from reconciler.platforms.el10 import EL10
-from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql, Repository, SELinux
+from reconciler.platforms.model import (
+    MariaDb,
+    Nginx,
+    Php,
+    Platform,
+    PostgreSql,
+    Repository,
+    SELinux,
+    WebServer,
+)
 
 _ALMA, _ROCKY = "almalinux", "rocky"
 
@@ -55,6 +64,7 @@ __all__ = [
     "PostgreSql",
     "Repository",
     "SELinux",
+    "WebServer",
     "for_os",
     "matches",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, assert_never
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,18 @@ def _filled(template: str, version: str) -> str:
 
 
 @dataclass(frozen=True)
-class Nginx:
+class WebServer:
+    """What every web server has: its package and unit, the account that must reach sites' files and sockets, its logs."""
+
+    package: str
+    unit: str
+    user: str
+    group: str
+    logs: str
+
+
+@dataclass(frozen=True)
+class Nginx(WebServer):
     """Where nginx is and how virtual hosts are named.
 
     `site_file` is a template with `{site}` and `{domain}`; `enabled_link`, where there is one, the symlink that
@@ -52,16 +64,11 @@ class Nginx:
     would answer for unknown hosts. `cache` exists after installation; nginx makes one folder a site below it.
     """
 
-    package: str
-    unit: str
-    user: str
-    group: str
     include: str
     site_file: str
     enabled_link: str
     enabled_target: str
     unwanted: tuple[str, ...]
-    logs: str
     cache: str
 
 
@@ -125,6 +132,14 @@ class Platform:
     mariadb: MariaDb
     postgresql: PostgreSql
     selinux: SELinux
+
+    def web(self, name: Literal["nginx"]) -> WebServer:
+        """The web server that a Server's `spec.webServer` names. Whoever needs its account, unit or logs asks this."""
+        match name:
+            case "nginx":
+                return self.nginx
+            case _:
+                assert_never(name)
 
     @property
     def php_versions(self) -> tuple[str, ...]:

@@ -17,7 +17,9 @@ def type_of(path: str, app_type: labels.AppType = "generic") -> str:
 
 
 def places() -> Places:
-    return Places("shop", "web1", "shop.example", for_os("alma_9"), "/home/web1/public_html")
+    return Places(
+        "shop", "web1", "shop.example", for_os("alma_9"), for_os("alma_9").nginx, "/home/web1/public_html"
+    )
 
 
 def test_each_place_of_a_site_has_the_type_that_its_use_needs() -> None:

@@ -104,7 +104,7 @@ def test_the_panels_own_paths_have_their_types(path: str, kind: str) -> None:
 @pytest.mark.parametrize("os", NAMES)
 def test_what_a_site_has_outside_of_its_home_is_labelled_on_every_platform(os: str) -> None:
     platform = for_os(os)
-    here = Places("shop", "web1", "shop.example", platform, "/home/web1/public_html")
+    here = Places("shop", "web1", "shop.example", platform, platform.nginx, "/home/web1/public_html")
     assert type_of(here.fpm_config) == "laravel_etc_t"
     assert type_of(here.logrotate) == "laravel_etc_t"
     assert type_of(here.unit_file) == "laravel_unit_t"

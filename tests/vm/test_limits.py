@@ -107,7 +107,8 @@ def test_a_site_is_one_slice_and_its_limits_change_without_a_restart(limited: Ma
         for found in blueprint.sections(only_server(fleet), fleet, system_users(fleet), blueprint.masked)
         if found.id == "Site/my"
     )
-    path = Places("my", "web1", "my.test", for_os("debian_12"), "/home/web1/public_html").slice_file
+    platform = for_os("debian_12")
+    path = Places("my", "web1", "my.test", platform, platform.nginx, "/home/web1/public_html").slice_file
     script = [line for step in section.steps if step.target == path for line in by_hand.lines(step)]
     limited.run("\n".join([*script, "systemctl daemon-reload"]), timeout=60)
     changed = limits("panel-site-my.slice")
