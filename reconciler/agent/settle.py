@@ -3,8 +3,9 @@
 import json
 from typing import Dict, List, Optional, Set
 
-from . import startup, validators
+from . import handover, startup, validators
 from .faults import StepFault
+from .observe import UnitState
 from .pending import UnitDebt
 from .section import Context, State, carry_out, fault_text, put_back, tell_done
 from .steps import units
@@ -20,6 +21,7 @@ class Settler:
         self.states = states
         self.context = context
         self.reloaded: List[str] = []
+        self._ran: Set[str] = set()
 
     def _event(self, kind: str, **values: object) -> None:
         self.context.run.journal.event(kind, **values)
@@ -211,17 +213,25 @@ class Settler:
             state = units.state_of(unit)
         except StepFault as fault:
             return str(fault)
-        if state.active == "failed" and self._is_wanted(unit):
+        if state.is_active():
+            self._ran.add(unit)
+        if self._is_down(unit, state) and (unit in self._ran or self._is_wanted(unit)):
             units.control("reset-failed", unit)
             message = units.control("start", unit)
         elif not state.is_active():
             return ""
         else:
+            before = handover.look(unit) if action == "reload" else None
             message = units.control("reload" if action == "reload" else "try-restart", unit)
+            message = message or handover.follow(unit, before)
         if not message and not units.state_of(unit).is_active():
             message = "{} did not stay up; it last said: {}".format(unit, units.last_words(unit))
         self._event(action, unit=unit, ok=not message, message=message or None)
         return message
+
+    def _is_down(self, unit: str, state: UnitState) -> bool:
+        """True when a unit failed, or has ended since this apply told it to reload."""
+        return state.active == "failed" or (unit in self._ran and not state.is_active())
 
     def _is_wanted(self, unit: str) -> bool:
         """True when a unit is to run; one whose own section was put back is as it was before."""

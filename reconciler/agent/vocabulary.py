@@ -90,7 +90,11 @@ SHAPES: Dict[str, Shape] = {
         ),
         _named("path"),
     ),
-    "symlink": _shape({"path": fields.path}, dict(_STATE, target=fields.link_target), _named("path")),
+    "symlink": _shape(
+        {"path": fields.path},
+        dict(_STATE, target=fields.link_target, validate=fields.nullable(_validator)),
+        _named("path"),
+    ),
     "unit": _shape(
         {"name": fields.unit},
         dict(

@@ -78,6 +78,11 @@ class Places:
         return f"/etc/panel/fpm/{self.site}.conf"
 
     @property
+    def fpm_program(self) -> str:
+        """The symlink to php-fpm of the site's version: php-fpm runs it anew at a reload and keeps its socket open."""
+        return f"/etc/panel/fpm/{self.site}.php-fpm"
+
+    @property
     def runtime(self) -> str:
         """The folder systemd makes for the socket."""
         return f"/run/panel-fpm/{self.site}"

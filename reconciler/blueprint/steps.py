@@ -73,9 +73,12 @@ def file(
     return Step("file", path, params, body)
 
 
-def symlink(path: str, target: str) -> Step:
-    """A symbolic link."""
-    return Step("symlink", path, {"path": path, "target": target})
+def symlink(path: str, target: str, *, validate: Mapping[str, Json] | None = None) -> Step:
+    """A symbolic link; `validate` as of a file."""
+    params: dict[str, Json] = {"path": path, "target": target}
+    if validate is not None:
+        params["validate"] = validate
+    return Step("symlink", path, params)
 
 
 def no_symlink(path: str) -> Step:

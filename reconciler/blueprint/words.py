@@ -9,6 +9,7 @@ from reconciler.blueprint.model import Step
 
 _DATA = frozenset({"mariadb_database", "postgresql_database", "user"})
 _FPM_CONFIG = re.compile(r"/etc/panel/fpm/(?P<site>[^/]+)\.conf\Z")
+_FPM_PROGRAM = re.compile(r"/etc/panel/fpm/(?P<site>[^/]+)\.php-fpm\Z")
 _FPM_UNIT_FILE = re.compile(r"/etc/systemd/system/(?P<unit>panel-fpm-[^/]+\.service)\Z")
 _WORKER_FILE = re.compile(r"/etc/systemd/system/(?P<unit>panel-worker-[^/]+@)\.service\Z")
 
@@ -116,7 +117,8 @@ def _risks_of(step: Step, own: Collection[str]) -> set[str]:
         return set()
     if step.target.startswith("/etc/nginx/"):
         return {"reload nginx.service"}
-    if (match := _FPM_CONFIG.match(step.target)) and f"panel-fpm-{match['site']}.service" not in own:
+    match = _FPM_CONFIG.match(step.target) or _FPM_PROGRAM.match(step.target)
+    if match and f"panel-fpm-{match['site']}.service" not in own:
         return {f"reload panel-fpm-{match['site']}.service"}
     if (match := _FPM_UNIT_FILE.match(step.target)) and match["unit"] not in own:
         return {f"restart {match['unit']}"}

@@ -55,6 +55,7 @@ def test_a_removed_site_is_taken_away_last_step_first_and_its_user_with_all_belo
         "unit:panel-fpm-shop.service",
         "file:/etc/logrotate.d/panel-shop",
         "file:/etc/systemd/system/panel-fpm-shop.service",
+        "symlink:/etc/panel/fpm/shop.php-fpm",
         "file:/etc/panel/fpm/shop.conf",
         "file:/etc/systemd/system/panel-site-shop.slice",
         "user:web1",
@@ -100,6 +101,7 @@ def test_a_site_that_no_longer_runs_php_loses_its_unit_and_keeps_its_files() -> 
     assert [step.key for step in undone] == [
         "unit:panel-fpm-shop.service",
         "file:/etc/systemd/system/panel-fpm-shop.service",
+        "symlink:/etc/panel/fpm/shop.php-fpm",
         "file:/etc/panel/fpm/shop.conf",
         "file:/etc/systemd/system/panel-site-shop.slice",
     ]
@@ -113,6 +115,7 @@ def test_a_renamed_site_keeps_its_user_and_loses_what_carries_its_old_name() -> 
         "unit:panel-fpm-shop.service",
         "file:/etc/logrotate.d/panel-shop",
         "file:/etc/systemd/system/panel-fpm-shop.service",
+        "symlink:/etc/panel/fpm/shop.php-fpm",
         "file:/etc/panel/fpm/shop.conf",
         "file:/etc/systemd/system/panel-site-shop.slice",
     ]

@@ -32,7 +32,7 @@ def test_a_changed_field_updates_its_resource_alone_and_says_what_it_costs() -> 
     (change,) = plan.effective
     assert (change.action, change.reason_code, change.address) == (Action.UPDATE, "changed", "Site/shop")
     assert [(d.path, d.before, d.after) for d in change.diffs] == [(("spec", "phpVersion"), "8.2", "8.4")]
-    assert change.risks == (Risk.RESTART,)
+    assert change.risks == (Risk.RESTART, Risk.RELOAD)
     assert [(s.op, s.key) for s in change.steps] == [
         ("update", "file:/etc/systemd/system/panel-fpm-shop.service")
     ]

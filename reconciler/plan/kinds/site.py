@@ -18,8 +18,8 @@ RULES = KindRules(
         ("redirects",): Risk.RELOAD,
         ("headers",): Risk.RELOAD,
         ("clientAddress",): Risk.RELOAD,
-        # Another version is another php-fpm binary: the site's unit stops and starts.
-        ("phpVersion",): Risk.RESTART,
+        # Another version is another php-fpm, which takes the socket over from the one that ran.
+        ("phpVersion",): Risk.RELOAD,
         ("php",): Risk.RELOAD,
         ("php", "uploadMaxFilesize"): Risk.RELOAD,
         # systemd puts new limits into force without a restart

@@ -1,0 +1,65 @@
+"""Visitors: a few threads that ask for pages one after another, and note whatever is no answer with status 200."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+
+from lab import Node
+
+VISITORS = 4
+_SECONDS = 60
+"""How long a visitor waits for one page."""
+
+
+@dataclass
+class Visits:
+    """What the visitors got: how often each body came, and what else they got instead of a page."""
+
+    answers: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def count(self) -> int:
+        return sum(self.answers.values())
+
+    def visit(self, node: Node, domain: str, path: str) -> None:
+        """Ask until told to stop, over a new connection each time."""
+        while not self.stop.is_set():
+            connection = HTTPConnection(node.ip, timeout=_SECONDS)
+            try:
+                connection.request("GET", path, headers={"Host": domain})
+                answer = connection.getresponse()
+                body = answer.read().decode("utf-8", "replace")
+                if answer.status == 200:
+                    self.answers[body] += 1
+                else:
+                    self.failures.append(f"{answer.status} {body[:80]}")
+            except (OSError, HTTPException) as fault:
+                self.failures.append(repr(fault))
+            finally:
+                connection.close()
+
+
+@contextmanager
+def visitors(node: Node, domain: str, *paths: str) -> Iterator[Visits]:
+    """Visitors of a site for as long as the block runs; each path has VISITORS of them."""
+    visits = Visits()
+    threads = [
+        threading.Thread(target=visits.visit, args=(node, domain, path))
+        for path in paths or ("/",)
+        for _ in range(VISITORS)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield visits
+    finally:
+        visits.stop.set()
+        for thread in threads:
+            thread.join(_SECONDS)
