@@ -80,7 +80,9 @@ def test_a_version_that_does_not_accept_its_configuration_leaves_the_site_with_t
 ) -> None:
     node = stage.nodes["el"]
     pid, program = master(node, "busy")
-    node.run(f"mv {BINARY} {BINARY}.kept && printf '#!/bin/sh\\necho no such library >&2; exit 70\\n' > {BINARY}")
+    node.run(
+        f"mv {BINARY} {BINARY}.kept && printf '#!/bin/sh\\necho no such library >&2; exit 70\\n' > {BINARY}"
+    )
     node.run(f"chmod 755 {BINARY}")
     try:
         with visitors(node, busy) as visits:
