@@ -25,10 +25,10 @@ def test_nothing_changes_between_equal_commits() -> None:
     assert _against(_base()).effective == ()
 
 
-def test_a_new_php_version_restarts_the_sites_own_unit() -> None:
+def test_a_new_php_version_reloads_the_sites_own_unit() -> None:
     change = only(_against(_base(), phpVersion="8.4"), "Site/shop")
     assert change.action is Action.UPDATE
-    assert change.risks[0] is Risk.RESTART
+    assert change.risks == (Risk.RELOAD,)
     assert change.steps
 
 
