@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.app import planning
+from reconciler.app.fleets import Revision
 from reconciler.app.lock import applying
 from reconciler.app.planning import Wish
 from reconciler.app.settings import Settings
@@ -100,7 +101,7 @@ async def _prepare(settings: Settings, store: Store, demand: Demand, pool: Pool,
 async def _plan(settings: Settings, store: Store, demand: Demand, pool: Pool, progress: Progress) -> Plan:
     # a repair is of everything that is recorded; a commit is of its own fleet
     recorded = await store.aread(inventory.recorded if demand.repair_only else _part(settings).read)
-    revision = None if demand.repair_only else await asyncio.to_thread(demand.wish.read, settings)
+    revision = None if demand.repair_only else await asyncio.to_thread(_read, settings, store, demand)
     seen = None
     if demand.wish.refresh:
         observer = Observer(store, pool, progress, settings.nodes_at_once, keep=True)
@@ -108,6 +109,10 @@ async def _plan(settings: Settings, store: Store, demand: Demand, pool: Pool, pr
         judged = await store.awrite(lambda tx: note_observation(tx, recorded, observed))
         seen = replace(observed, drift=list(judged.counted))  # what is ignored is not put back
     return planning.of(revision, recorded, seen) if revision else planning.repairs(recorded, seen)
+
+
+def _read(settings: Settings, store: Store, demand: Demand) -> Revision:
+    return planning.opened(demand.wish.read(settings), store)
 
 
 def _note_revision(tx: Tx, plan: Plan, fleet: str) -> None:

@@ -206,7 +206,13 @@ class Daemon:
         self.queue = WorkQueue(limit=limits.nodes, per_group=limits.per_fleet)
         self.pool = self.parts.pool(self.meter)
         progress = LogProgress()
-        self.executor = Executor(self.store, self.pool, progress, Limits(limits.nodes, limits.apply_within))
+        self.executor = Executor(
+            self.store,
+            self.pool,
+            progress,
+            Limits(limits.nodes, limits.apply_within),
+            lambda texts: self.parts.redact.add(*texts),
+        )
         observer = Observer(self.store, self.pool, progress, limits.checks, keep=True)
         self.collector = Collector(
             self.store, self.pool, self.meter, lambda: self._means.settings.limits.denials, self.parts.redact

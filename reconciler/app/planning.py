@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler import __version__
 from reconciler.app import fleets
@@ -73,7 +73,7 @@ def against_record(settings: Settings, store: Store, wish: Wish, progress: Progr
     """The plan of a revision against what is recorded, with drift when the wish says to refresh."""
     from reconciler.record import inventory  # noqa: PLC0415 - SQLAlchemy is slow to import
 
-    revision = wish.read(settings)
+    revision = opened(wish.read(settings), store)
     recorded = store.read(lambda tx: inventory.recorded(tx, settings.name))
     seen = _asked(store, recorded, wish, progress) if wish.refresh else None
     return of(revision, recorded, seen)
@@ -91,6 +91,13 @@ async def _observed(store: Store, recorded: Recorded, wish: Wish, progress: Prog
 
     async with Pool() as pool:
         return await Observer(store, pool, progress).observe(recorded, wish.servers)
+
+
+def opened(revision: Revision, store: Store) -> Revision:
+    """The revision, less the resources with a value that this state directory's identity cannot open."""
+    from reconciler.record import age  # noqa: PLC0415 - SQLAlchemy is slow to import
+
+    return replace(revision, loaded=store.read(lambda tx: age.judge(tx, revision.loaded)))
 
 
 def of(revision: Revision, recorded: Recorded, seen: Observation | None = None) -> Plan:

@@ -8,6 +8,7 @@ from typing import assert_never
 from reconciler.blueprint.model import Body
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.kinds import Database, Site
+from reconciler.desired.kinds.secrets import clear
 from reconciler.kit.secret import Secret
 from reconciler.platforms import Platform
 
@@ -22,7 +23,7 @@ def body(
     for database, password in databases:
         values |= _login(database, password, platform)
     for name in sorted(site.spec.env):
-        values.setdefault(name, site.spec.env[name])
+        values.setdefault(name, clear(site.spec.env[name]).reveal())
     text = templates.render("env/site.env.j2", {"values": values})
     return Body.of(Secret(text))
 

@@ -24,6 +24,7 @@ _VERBS = {
     "avc": "Show what SELinux refused on the servers.",
     "top": "Show how everything stands, live.",
     "wait": "Wait until resources have come to a condition.",
+    "secrets": "Encrypt values for manifests.",
     "servers": "Enrol nodes and manage their keys.",
     "source": "Show where each fleet's branch stands; accept a rewritten one.",
     "approve": "Let a plan pass that waits for a person.",

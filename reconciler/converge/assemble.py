@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from reconciler import blueprint
 from reconciler.blueprint import SecretSource
@@ -149,10 +149,30 @@ def identities(plan: Plan) -> Identities:
 
 
 def state(
-    server: Server, fleet: Fleet, known: Identities, secrets: SecretSource, removals: Iterable[Section] = ()
+    server: Server,
+    fleet: Fleet,
+    known: Identities,
+    secrets: SecretSource,
+    removals: Iterable[Section] = (),
+    locked: Collection[Key] = (),
 ) -> NodeState:
-    """The node's bundle. Raises as `reconciler.blueprint.sections`."""
-    return NodeState(server, blueprint.bundle(server, fleet, known, secrets, removals=tuple(removals)))
+    """The node's bundle. Raises as `reconciler.blueprint.sections`.
+
+    Resources that are `locked`, since a value of theirs cannot be opened, are not in it, nor what needs them: the node
+    keeps what it has of them.
+    """
+    bundle = blueprint.bundle(server, fleet, known, secrets, removals=tuple(removals))
+    return NodeState(server, _without(bundle, {str(key) for key in locked}) if locked else bundle)
+
+
+def _without(bundle: Bundle, locked: set[str]) -> Bundle:
+    left: list[Section] = []
+    for section in bundle.sections:
+        if section.id in locked or not locked.isdisjoint(section.needs):
+            locked.add(section.id)
+        else:
+            left.append(section)
+    return replace(bundle, sections=tuple(left))
 
 
 def masked_steps(nodes: Mapping[str, Fleet], known: Identities) -> dict[str, tuple[Step, ...]]:

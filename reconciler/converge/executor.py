@@ -17,14 +17,15 @@ from reconciler.desired.fleet import Fleet, Key
 from reconciler.desired.kinds import Kind, Server
 from reconciler.errors import Conflict, ReconcilerError, StoreFault
 from reconciler.kit import ids
+from reconciler.kit.secret import Secret
 from reconciler.nodes.answers import Outcome
 from reconciler.nodes.pool import Pool
 from reconciler.nodes.target import Target
 from reconciler.plan.identity import check_fresh, identity
 from reconciler.plan.model import Action, Change, Plan
 from reconciler.plan.recorded import Recorded
+from reconciler.record import age, inventory
 from reconciler.record import deployments as record
-from reconciler.record import inventory
 from reconciler.record.deployments import Cause
 from reconciler.secrets.redact import Redactor
 from reconciler.store import Store, Tx
@@ -68,10 +69,21 @@ class Running:
 
 
 class Executor:
-    """Applies plans with the nodes of a pool and records them in a store."""
+    """Applies plans with the nodes of a pool and records them in a store.
 
-    def __init__(self, store: Store, pool: Pool, progress: Progress, limits: Limits | None = None) -> None:
+    `learn` is told the texts that manifests hold encrypted, before anything is done with them: no log may show them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        progress: Progress,
+        limits: Limits | None = None,
+        learn: Callable[[Iterable[Secret]], None] = lambda texts: None,
+    ) -> None:
         self._store = store
+        self._learn = learn
         self._pool = pool
         self._progress = progress
         self._limits = limits or Limits()
@@ -118,6 +130,9 @@ class Executor:
                 run.tell(change.key, change.action.value, Verdict("failed", refused))
         run.passwords = await self._store.aread(lambda tx: access.passwords(tx, run.fleet))
         run.redact = Redactor(await self._store.aread(lambda tx: access.every_password(tx, set(run.servers))))
+        run.opened = await self._store.aread(lambda tx: age.opened(tx, run.nodes))
+        run.redact.add(*run.opened.texts)
+        self._learn(run.opened.texts)
         await self._each(self._node(run, work[name]) for name in work)
         # a move is done where it arrives before anything is taken away where it was
         leaving = assemble.departures(plan, run.servers)
@@ -151,7 +166,7 @@ class Executor:
         answer = await self._ask(run, work.server, of, undo, apply_id)
         why = self._stops.pop(apply_id, "")
         for key in work.keys:
-            found = _judge(answer, work, key, of[str(key)], undo)
+            found = _judge(answer, work, key, of[str(key)], run.opened.locked)
             if why and found.state != "succeeded":
                 found = replace(found, message=why, stalled=True)
             await self._settle(run, key, work.change(key), found)
@@ -201,8 +216,10 @@ class Executor:
     async def _converge(
         self, run: Run, server: Server, of: Mapping[str, str], undo: Sequence[Section], apply_id: str
     ) -> Outcome:
-        fleet = run.nodes.get(server.name, Fleet())
-        state = assemble.state(server, fleet, run.known, access.source(run.passwords), undo)
+        fleet = run.opened.nodes.get(server.name, Fleet())
+        state = assemble.state(
+            server, fleet, run.known, access.source(run.passwords), undo, run.opened.locked
+        )
         target = await self._store.aread(lambda tx: access.target(tx, server))
         journal = Journal(self._store, server.name, of, run.redact, self._progress)
         self._progress.node(server.name, f"connecting to {target.address}")
@@ -263,8 +280,10 @@ def _without(run: Run, change: Change) -> Verdict:
 
 
 def _judge(
-    answer: Outcome | Verdict, work: NodeWork, key: Key, deployment: str, undo: Sequence[Section]
+    answer: Outcome | Verdict, work: NodeWork, key: Key, deployment: str, locked: Mapping[Key, str]
 ) -> Verdict:
+    if key in locked:
+        return Verdict("failed", locked[key], stalled=True)
     if isinstance(answer, Verdict):
         return answer
     change = work.change(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from reconciler.converge import access, assemble, outcomes, session
@@ -15,11 +15,11 @@ from reconciler.desired.kinds import Kind, Server
 from reconciler.errors import NodeFault, ReconcilerError
 from reconciler.kit import ids
 from reconciler.kit.canonical import Json
-from reconciler.kit.secret import Secret
 from reconciler.nodes.answers import Difference
 from reconciler.nodes.pool import Pool
 from reconciler.plan.model import DriftItem
 from reconciler.plan.recorded import Recorded
+from reconciler.record import age
 from reconciler.secrets.redact import Redactor
 from reconciler.store import Store
 
@@ -65,16 +65,23 @@ class Observer:
         nodes = assemble.per_server(fleet)
         known = {key: resource.identity for key, resource in recorded.resources.items()}
         passwords = await self._store.aread(lambda tx: access.passwords(tx, fleet))
-        redact = Redactor(list(passwords.values()))
+        opened = await self._store.aread(lambda tx: age.opened(tx, nodes))
+        redact = Redactor([*passwords.values(), *opened.texts])
         result = Observation()
 
         async def ask(server: Server) -> None:
             sections = _comparable(nodes[server.name], recorded, server.name)
             if not sections:
                 return
+            fleet = opened.nodes[server.name]
             try:
                 async with self._gate:
-                    found = await self._ask(server, nodes[server.name], known, passwords, sections)
+                    state = assemble.state(
+                        server, fleet, known, access.source(passwords), locked=opened.locked
+                    )
+                    present = {section.id for section in state.bundle.sections}
+                    sections = [section for section in sections if section in present]
+                    found = await self._ask(state, sections)
             except ReconcilerError as fault:
                 if isinstance(fault, session.Unfit):
                     result.unfit[server.name] = fault
@@ -95,15 +102,8 @@ class Observer:
         result.drift.sort(key=lambda item: (item.server, item.key, item.step))
         return result
 
-    async def _ask(
-        self,
-        server: Server,
-        fleet: Fleet,
-        known: Mapping[Key, Mapping[str, str]],
-        passwords: dict[str, Secret],
-        sections: list[str],
-    ) -> tuple[Difference, ...]:
-        state: NodeState = assemble.state(server, fleet, known, access.source(passwords))
+    async def _ask(self, state: NodeState, sections: list[str]) -> tuple[Difference, ...]:
+        server = state.server
         target = await self._store.aread(lambda tx: access.target(tx, server))
         async with self._pool.node(target) as node:
             hello = await session.introduce(node, state)

@@ -17,6 +17,7 @@ from reconciler.errors import UsageFault
 from reconciler.kit.secret import Secret
 from reconciler.plan.model import Change, Plan
 from reconciler.plan.recorded import Recorded
+from reconciler.record.age import Opened
 from reconciler.record.deployments import Cause, Started
 from reconciler.secrets.redact import Redactor
 
@@ -27,7 +28,7 @@ class Run:
 
     `recorded` is the state before it; `fleet` the one that the plan leaves, `nodes` the part of it on each server,
     `servers` also those that are forgotten, `known` what is allocated to each resource and `masked` every resource's
-    steps in plan form. `applies` is the id of each node's apply, `started` the deployment of each resource.
+    steps in plan form. `opened` are the `nodes` with what is encrypted in them opened. `applies` is the id of each node's apply, `started` the deployment of each resource.
     """
 
     plan: Plan
@@ -41,6 +42,7 @@ class Run:
     masked: Mapping[str, tuple[Step, ...]]
     applies: Mapping[str, str] = field(default_factory=dict)
     passwords: dict[str, Secret] = field(default_factory=dict)
+    opened: Opened = field(default_factory=lambda: Opened({}, {}, ()), repr=False)
     redact: Redactor = field(default_factory=Redactor)
     started: dict[Key, Started] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)

@@ -18,7 +18,7 @@ from reconciler.nodes.answers import Outcome
 from reconciler.nodes.node import Node
 from reconciler.nodes.pool import Pool
 from reconciler.plan.manifests import parse
-from reconciler.record import conditions
+from reconciler.record import age, conditions
 from reconciler.record import deployments as record
 from reconciler.secrets.redact import Redactor
 from reconciler.store import Store, Tx
@@ -101,6 +101,7 @@ async def _ask(store: Store, pool: Pool, progress: Progress, left: _Left, within
     progress.node(left.name, "settling an unfinished run")
     of = {f"{d.kind}/{d.name}": d.id for d in left.members}
     redact = Redactor(await store.aread(lambda tx: access.every_password(tx, {left.name})))
+    redact.add(*await store.aread(age.recorded_texts))
     journal = Journal(store, left.name, of, redact, progress, await store.aread(lambda tx: _written(tx, of)))
     never = False
     try:

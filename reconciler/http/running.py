@@ -23,6 +23,7 @@ from reconciler.errors import LeaseLost, SettingsFault, StoreBusy
 from reconciler.http import app, server
 from reconciler.http.ports import Health, Readiness
 from reconciler.kit.secret import Secret
+from reconciler.record import age
 from reconciler.secrets.redact import Redactor
 from reconciler.store import Store, open_state
 from reconciler.telemetry import logs
@@ -99,7 +100,7 @@ def serve(
         log.warning(str(problem))
     with open_state(state) as store, _hold(state, supervisor):
         _watch_points(store)
-        redact.add(*store.read(access.every_password))
+        redact.add(*store.read(access.every_password), *store.read(age.recorded_texts))
         http_sockets = sockets.get("http") or sockets.get("unknown") or []
 
         async def listening(daemon: Daemon) -> None:

@@ -18,7 +18,7 @@ from reconciler.desired.snapshot import Snapshot, load_snapshot
 from reconciler.errors import SettingsFault, SourceEmpty, SourceFault, SourceUnreachable
 from reconciler.kit.text import short
 from reconciler.loop.settings import FleetSpec
-from reconciler.record import conditions
+from reconciler.record import age, conditions
 from reconciler.store import Store, Tx
 from reconciler.store.queries import events, revisions, sources
 from reconciler.store.words import SourceState
@@ -112,11 +112,15 @@ class GitSource:
             return snapshot, load_snapshot(snapshot, self._readings)
 
         try:
-            return await asyncio.to_thread(work)
+            return await self._opened(*await asyncio.to_thread(work))
         except SourceFault:
             if not await self._mirror.mend(self._spec.branch):
                 raise
-        return await asyncio.to_thread(work)
+        return await self._opened(*await asyncio.to_thread(work))
+
+    async def _opened(self, snapshot: Snapshot, loaded: Loaded) -> tuple[Snapshot, Loaded]:
+        """What is encrypted for others breaks its resource, as other problems do."""
+        return snapshot, await self._store.aread(lambda tx: age.judge(tx, loaded))
 
     async def tree(self, commit: str) -> str:
         """As `Source.tree`."""

@@ -1,4 +1,8 @@
-"""What a database knows about itself: its lineage, its serial, and whether a key is the right one."""
+"""What a database knows about itself: its lineage, its serial, whether a key is the right one, and its age identity.
+
+The identity opens what manifests hold encrypted. It is kept sealed in the database, so that a backup has it and a new
+APP_KEY seals it anew like everything else.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,14 @@ import sqlalchemy as sa
 
 from reconciler.errors import StoreDamaged
 from reconciler.kit import ids
+from reconciler.kit.secret import Secret
+from reconciler.secrets.age import AgeIdentity
 from reconciler.store.ledger import meta
 from reconciler.store.transaction import Tx
 
 _KEY_CHECK = "key_check"
 _KNOWN_TEXT = "reconciler"
+_AGE = "age_identity"
 
 
 def establish(tx: Tx) -> None:
@@ -18,6 +25,7 @@ def establish(tx: Tx) -> None:
     put(tx, "lineage", ids.new())
     put(tx, "serial", "0")
     seal_check(tx)
+    ensure_age(tx)
 
 
 def seal_check(tx: Tx) -> None:
@@ -33,6 +41,42 @@ def check_key(tx: Tx) -> None:
             "the database lacks its key check", hint="restore a backup with 'reconciler restore'"
         )
     tx.box.open(sealed, table="meta", row_id=_KEY_CHECK, column="value")
+
+
+def age(tx: Tx) -> AgeIdentity | None:
+    """The identity that opens encrypted values; None in a database from before there was one. WrongKey; StoreDamaged."""
+    sealed = get(tx, _AGE)
+    if sealed is None:
+        return None
+    text = tx.box.open(sealed, table="meta", row_id=_AGE, column="value")
+    try:
+        return AgeIdentity(text)
+    except ValueError as fault:
+        raise StoreDamaged(
+            f"the database's age identity is {fault}", hint="restore a backup with 'reconciler restore'"
+        ) from None
+
+
+def ensure_age(tx: Tx) -> AgeIdentity:
+    """The identity, made now if there is none."""
+    known = age(tx)
+    if known is None:
+        known = AgeIdentity.generate()
+        _seal_age(tx, known.text)
+    return known
+
+
+def reseal_age(tx: Tx) -> int:
+    """Seals the identity anew, with the current key: how many values that were, 0 or 1. WrongKey."""
+    sealed = get(tx, _AGE)
+    if sealed is None or tx.box.current(sealed):
+        return 0
+    _seal_age(tx, tx.box.open(sealed, table="meta", row_id=_AGE, column="value"))
+    return 1
+
+
+def _seal_age(tx: Tx, text: Secret) -> None:
+    put(tx, _AGE, tx.box.seal(text, table="meta", row_id=_AGE, column="value"))
 
 
 def lineage(tx: Tx) -> str:

@@ -24,5 +24,6 @@ def rotate(tx: Tx) -> int:
             again = tx.box.seal(tx.box.open(sealed, **place), **place)
             tx.connection.execute(sa.update(table).where(table.c.id == row_id).values({column.name: again}))
             count += 1
+    count += identity.reseal_age(tx)
     identity.seal_check(tx)
     return count

@@ -30,7 +30,7 @@ SPEC = ROOT / "docs" / "spec" / "v1"
         ("site.spec.server", "name", True, ""),
         ("Site.spec.aliases", "list of domain names", False, "[]"),
         ("sites.spec.appType", "one of wordpress, laravel, generic, static, proxy", False, "generic"),
-        ("site.spec.env", "map of variable names to texts", False, "{}"),
+        ("site.spec.env", "map of variable names to texts or {age: …}", False, "{}"),
         ("site.spec.php.maxChildren", "whole number from 1 to 500", False, "5"),
         ("site.spec.documentRoot", "relative path", False, "none"),
         ("site.spec.suspend", "true or false", False, "false"),
@@ -160,7 +160,15 @@ def test_the_examples_of_the_pages_are_one_fleet_without_problems() -> None:
 
 
 # Codes whose input cannot be a folder of small files; tests of the reader and of the source have them.
-ELSEWHERE = {"file-too-large", "too-many-nodes", "symlink", "submodule", "unreadable-file", "path-not-text"}
+ELSEWHERE = {
+    "file-too-large",
+    "too-many-nodes",
+    "symlink",
+    "submodule",
+    "unreadable-file",
+    "path-not-text",
+    "locked-secret",
+}
 
 
 def test_every_code_of_a_problem_is_described_and_has_a_case() -> None:

@@ -8,21 +8,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from reconciler.store import open_state
+from reconciler.kit.secret import Secret
+from reconciler.secrets import age
+from reconciler.store import Tx, identity, open_state
 from reconciler.store.queries import databases, ssh_keys
 from reconciler.store.state import DATABASE
 
 from .harness import Stage
 
 ENV = "canary-Zq81-env-value"
+ENCRYPTED = "canary-Kw52-encrypted-value"
 
 
 @pytest.fixture(scope="module")
 def kept(stage: Stage) -> dict[str, str]:
     """The secrets of a fleet that has one of each, and verbs that had every reason to show them."""
     for server, engine in (("el", "mariadb"), ("deb", "postgresql")):
-        stage.site(f"vault{server}", server, env={"API_TOKEN": ENV})
+        stage.site(f"vault{server}", server, env={"API_TOKEN": ENV, "SEALED": encrypted(stage)})
         stage.database(f"vault{server}", server, site=f"vault{server}", engine=engine)
     stage.fleet.commit()
     stage.run("plan", "--detail")
@@ -40,7 +44,7 @@ def kept(stage: Stage) -> dict[str, str]:
     stage.run("plan", "--refresh", "--detail")
     with watching:
         stage.apply()
-    stage.fleet.change("Site", "vaultel", env={"API_TOKEN": ENV + "-2"})
+    stage.fleet.change("Site", "vaultel", env={"API_TOKEN": ENV + "-2", "SEALED": encrypted(stage)})
     stage.fleet.commit()
     for output in ("text", "json", "markdown"):
         stage.run("plan", "--output", output, *(("--detail",) if output != "json" else ()))
@@ -64,9 +68,15 @@ def kept(stage: Stage) -> dict[str, str]:
     return {
         **{f"password of {name}": word for name, word in passwords.items()},
         "APP_KEY": key,
+        "encrypted value": ENCRYPTED,
         "private key": lines[len(lines) // 2],
         "seen arguments": "\n".join(sorted(watching.seen)),
     }
+
+
+def encrypted(stage: Stage, text: str = ENCRYPTED) -> dict[str, str]:
+    recipient = stage.run("secrets", "recipient").out.strip()
+    return {"age": age.encrypt(Secret(text), [recipient])}
 
 
 class Watching:
@@ -157,6 +167,7 @@ def test_nothing_that_the_agent_keeps_holds_a_secret(stage: Stage, kept: dict[st
         assert journal == "0", f"{name} in the journal of {server}"
     user = stage.user(f"vault{server}")
     assert ENV in node.read(f"/home/{user}/.env"), "the one place where they belong"
+    assert f'SEALED="{ENCRYPTED}"' in node.read(f"/home/{user}/.env")
     assert kept[f"password of vault{server}"] in node.read(f"/home/{user}/.env")
 
 
@@ -165,3 +176,44 @@ def test_no_process_had_a_secret_among_its_arguments(kept: dict[str, str]) -> No
     assert "panel-ssh-manager" in seen, "the agents were seen at work"
     for name, word in secrets(kept):
         assert word not in seen, name
+
+
+def test_a_value_encrypted_again_changes_nothing_on_the_node(stage: Stage, kept: dict[str, str]) -> None:
+    stage.in_sync()
+    stage.fleet.change("Site", "vaultdeb", env={"API_TOKEN": ENV, "SEALED": encrypted(stage)})
+    stage.fleet.commit()
+    assert stage.planned() == {"Site/vaultdeb": ["update"]}
+    (result,) = stage.applied().values()
+    assert (result["state"], result["message"]) == ("succeeded", "0 steps changed on deb")
+    stage.in_sync()
+
+
+def test_without_its_identity_a_site_is_kept_and_the_others_of_its_node_go_on(
+    stage: Stage, kept: dict[str, str]
+) -> None:
+    node, user = stage.nodes["deb"], stage.user("vaultdeb")
+    before = node.read(f"/home/{user}/.env")
+    with open_state(stage.state) as store:
+        lost = store.write(another_identity)
+    assert lost is not None
+    try:
+        stage.fleet.change("Site", "vaultdeb", aliases=["other.vaultdeb.test"])
+        stage.site("neighbour", "deb", env={"SEALED": encrypted(stage, "its-own-value")})
+        stage.fleet.commit()
+        results = stage.applied(code=1)
+        assert results["Site/neighbour"]["state"] == "succeeded"
+        assert "Site/vaultdeb" not in results
+        assert 'SEALED="its-own-value"' in node.read(f"/home/{stage.user('neighbour')}/.env")
+        assert node.read(f"/home/{user}/.env") == before
+        assert "vaultdeb" not in stage.run("drift", "--output", "json").out, "what cannot be told is no drift"
+    finally:
+        with open_state(stage.state) as store:
+            store.write(lambda tx: identity.put(tx, "age_identity", lost))
+
+
+def another_identity(tx: Tx) -> str | None:
+    """Makes another identity, and gives the one of before, sealed."""
+    before = identity.get(tx, "age_identity")
+    tx.connection.execute(sa.text("DELETE FROM meta WHERE key = 'age_identity'"))
+    identity.ensure_age(tx)
+    return before

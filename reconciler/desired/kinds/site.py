@@ -20,6 +20,7 @@ from reconciler.desired.kinds.common import (
 from reconciler.desired.kinds.drift import Drift
 from reconciler.desired.kinds.health import SiteCheck
 from reconciler.desired.kinds.jobs import CronJob, Worker
+from reconciler.desired.kinds.secrets import MaySeal, Sealed
 from reconciler.desired.kinds.server import PhpVersion
 from reconciler.desired.kinds.serving import ClientAddress, HeaderName, HeaderValue, Limits, Proxy, Redirect
 
@@ -48,10 +49,11 @@ EnvName = Annotated[
     StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]{0,127}$"),
     Means("variable name", "at most 128 capital letters, digits and underscores, not beginning with a digit"),
 ]
+_ENV_RULE = "one line of at most 4096 characters, without control characters"
 EnvValue = Annotated[
-    str,
-    StringConstraints(max_length=4096, pattern=PRINTABLE),
-    Means("text", "one line of at most 4096 characters, without control characters", "texts"),
+    str | Sealed,
+    MaySeal(Annotated[str, StringConstraints(max_length=4096, pattern=PRINTABLE)], _ENV_RULE),
+    Means("text", f"{_ENV_RULE}, or {{age: …}}", "texts or {age: …}"),
 ]
 Size = Annotated[
     str,
@@ -121,7 +123,7 @@ class SiteSpec(Spec):
     )
     env: dict[EnvName, EnvValue] = Field(
         default_factory=dict,
-        description="Further lines of the site's `.env`. Values are never shown in plans. Names the daemon sets (`APP_URL`, `DB_*`) are refused.",
+        description="Further lines of the site's `.env`, in clear or encrypted: `{age: …}`. Values are never shown in plans. Names the daemon sets (`APP_URL`, `DB_*`) are refused.",
     )
     cron: tuple[CronJob, ...] = Field(
         default=(), max_length=100, description="Commands that run by the clock, as the site's user."
