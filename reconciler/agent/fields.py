@@ -11,9 +11,11 @@ Check = Callable[[Any], None]
 # Prefixes of everything that may be written; those without a final slash are completed by the rest of a name.
 PREFIXES = (
     "/etc/nginx/",
+    "/etc/caddy/Caddyfile",
     "/etc/panel/",
     "/etc/systemd/system/panel-",
     "/etc/systemd/system/nginx.service.d/panel-",
+    "/etc/systemd/system/caddy.service.d/panel-",
     "/etc/tmpfiles.d/panel-",
     "/home/",
     "/var/lib/panel-sites/",
@@ -28,7 +30,13 @@ PREFIXES = (
     "/etc/logrotate.d/panel-",
 )
 # Folders that may be made themselves, beside what is below them.
-FOLDERS = ("/etc/panel", "/var/log/panel", "/etc/systemd/system/nginx.service.d")
+FOLDERS = (
+    "/etc/panel",
+    "/var/log/panel",
+    "/etc/systemd/system/nginx.service.d",
+    "/etc/systemd/system/caddy.service.d",
+    "/var/log/caddy",
+)
 HOMES = ("/home/", "/var/lib/panel-sites/")
 
 MAX_BODY = 64 * 1024 * 1024
@@ -206,7 +214,9 @@ sha256 = pattern(_SHA256.pattern[:-2], "a lower-case sha256")
 ulid = pattern(_ULID.pattern[:-2], "a ULID")
 account = pattern(r"[a-z_][a-z0-9_-]{0,31}", "a plain account name")
 new_account = _but_not(
-    account, frozenset(["root", "daemon", "nobody", "panel", "postgres", "mysql", "nginx"]), "the system"
+    account,
+    frozenset(["root", "daemon", "nobody", "panel", "postgres", "mysql", "nginx", "caddy"]),
+    "the system",
 )
 package = pattern(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}", "a plain package name")
 url = pattern(

@@ -9,6 +9,7 @@ from . import cancel, places, process
 from .faults import StepFault
 
 _AT_ONCE = 4
+_CADDY = ["caddy", "validate", "--config", places.real("/etc/caddy/Caddyfile"), "--adapter", "caddyfile"]
 
 
 class Verdict(NamedTuple):
@@ -26,12 +27,15 @@ def name(validator: Dict[str, Any]) -> str:
     """How a validator is called in events."""
     if validator["type"] == "php_fpm":
         return "php-fpm -t {}".format(validator["config"])
-    return {"nginx": "nginx -t", "sudoers": "visudo -c"}[validator["type"]]
+    return {"nginx": "nginx -t", "caddy": "caddy validate", "sudoers": "visudo -c"}[validator["type"]]
 
 
 def _command(validator: Dict[str, Any]) -> List[str]:
     if validator["type"] == "nginx":
         return ["nginx", "-t"]
+    if validator["type"] == "caddy":
+        # as its user: it opens the logs, and those that root had made it could not write to
+        return process.as_user("caddy", ["env", "HOME=/var/lib/caddy", *_CADDY])
     if validator["type"] == "sudoers":
         return ["visudo", "-c", "-q"]
     argv = [places.real(validator["binary"]), "-t", "-y", places.real(validator["config"])]

@@ -27,6 +27,7 @@ _STATE = {"state": fields.one_of("present", "absent")}
 def _validator(value: Any) -> None:
     shapes: Dict[str, Dict[str, fields.Check]] = {
         "nginx": {},
+        "caddy": {},
         "sudoers": {},
         "php_fpm": {"binary": fields.fpm_binary, "config": fields.fpm_config, "user": fields.account},
     }

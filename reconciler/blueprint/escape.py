@@ -28,6 +28,38 @@ def nginx(value: object) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def caddy(value: object) -> str:
+    """One quoted token of a Caddyfile. What is in braces would be a variable there, so that braces are refused."""
+    text = str(value)
+    if "{" in text or "}" in text:
+        raise ValueError(f"{text!r} cannot stand literally in a Caddyfile")
+    return _caddy_token(text)
+
+
+def caddy_pattern(value: object) -> str:
+    """A regular expression of ours as one token of a Caddyfile: its braces stay, as they are no name of a variable."""
+    return _caddy_token(str(value))
+
+
+def caddy_text(value: object) -> str:
+    """A text of ours, such as a page, whose braces caddy leaves alone because they hold no name of a variable."""
+    text = str(value)
+    if re.search(r"\{[$a-z0-9_.\[\]-]+\}", text):
+        raise ValueError("a text for a Caddyfile has what caddy would take for a variable")
+    return _caddy_token(text)
+
+
+def _caddy_token(text: str) -> str:
+    """In backticks all is literal; between double quotes a backslash is, unless a double quote follows (caddy: lexer.go)."""
+    if _CONTROL.search(text) or "{$" in text:
+        raise ValueError(f"{text!r} cannot stand literally in a Caddyfile")
+    if "`" not in text:
+        return f"`{text}`"
+    if text.endswith("\\") or '\\"' in text:
+        raise ValueError(f"{text!r} cannot stand literally in a Caddyfile")
+    return '"' + text.replace('"', '\\"') + '"'
+
+
 def ini(value: object) -> str:
     """A quoted string of php-fpm's configuration, whose scanner expands `${…}` and treats backslashes in its own way."""
     text = str(value)
@@ -70,6 +102,9 @@ def dotenv(value: object) -> str:
 FILTERS = {
     "word": word,
     "nginx": nginx,
+    "caddy": caddy,
+    "caddy_pattern": caddy_pattern,
+    "caddy_text": caddy_text,
     "ini": ini,
     "unit_text": unit_text,
     "unit_argument": unit_argument,

@@ -22,9 +22,9 @@ def section(server: Server, platform: Platform, templates: Templates) -> Section
 
 def _steps(server: Server, platform: Platform, templates: Templates) -> Iterator[Step]:
     spec = server.spec
-    if spec.software.php:
-        for repository in platform.php_repositories:
-            yield steps.repository(repository.package, repository.url)
+    repositories = platform.php_repositories if spec.software.php else ()
+    for repository in dict.fromkeys((*repositories, *web.repositories(server, platform))):
+        yield steps.repository(repository.package, repository.url)
     for name in _packages(server, platform):
         yield steps.package(name)
     if spec.hostname is not None:
@@ -48,7 +48,7 @@ def _steps(server: Server, platform: Platform, templates: Templates) -> Iterator
 
 def _packages(server: Server, platform: Platform) -> list[str]:
     spec = server.spec
-    names = [*platform.packages, platform.web(spec.web_server).package]
+    names = [*platform.packages, *web.packages(server, platform)]
     for version in sorted(spec.software.php):
         names += platform.php.packages_of(version)
     if "mariadb" in spec.database_engines:

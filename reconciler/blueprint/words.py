@@ -13,6 +13,13 @@ _FPM_PROGRAM = re.compile(r"/etc/panel/fpm/(?P<site>[^/]+)\.php-fpm\Z")
 _FPM_UNIT_FILE = re.compile(r"/etc/systemd/system/(?P<unit>panel-fpm-[^/]+\.service)\Z")
 _WORKER_FILE = re.compile(r"/etc/systemd/system/(?P<unit>panel-worker-[^/]+@)\.service\Z")
 
+_WEB_FILES = {
+    "/etc/nginx/": "nginx.service",
+    "/etc/caddy/": "caddy.service",
+    "/etc/panel/caddy/": "caddy.service",
+}
+_WEB_DROP_IN = re.compile(r"/etc/systemd/system/(?P<unit>(?:nginx|caddy)\.service)\.d/")
+
 
 def describe(step: Step) -> str:
     """A fragment of a sentence: `file /etc/nginx/conf.d/panel-shop.conf (0644 root:root)`, `MariaDB database shop`."""
@@ -115,8 +122,9 @@ def _risks_of(step: Step, own: Collection[str]) -> set[str]:
         return {f"data-loss {step.key}"} if absent else set()
     if step.type not in ("file", "symlink"):
         return set()
-    if step.target.startswith("/etc/nginx/"):
-        return {"reload nginx.service"}
+    for prefix, unit in _WEB_FILES.items():
+        if step.target.startswith(prefix):
+            return {f"reload {unit}"}
     match = _FPM_CONFIG.match(step.target) or _FPM_PROGRAM.match(step.target)
     if match and f"panel-fpm-{match['site']}.service" not in own:
         return {f"reload panel-fpm-{match['site']}.service"}
@@ -125,8 +133,8 @@ def _risks_of(step: Step, own: Collection[str]) -> set[str]:
     if match := _WORKER_FILE.match(step.target):
         # that of a worker that is being made, or removed, disturbs none
         return set() if absent or _starts(match["unit"], own) else {f"restart {match['unit']}.service"}
-    if step.target.startswith("/etc/systemd/system/nginx.service.d/") and "nginx.service" not in own:
-        return {"restart nginx.service"}
+    if (match := _WEB_DROP_IN.match(step.target)) and match["unit"] not in own:
+        return {f"restart {match['unit']}"}
     if step.target.endswith("/pg_hba.conf") and "postgresql.service" not in own:
         return {"reload postgresql.service"}
     if step.target.startswith(("/etc/my.cnf.d/", "/etc/mysql/")) and "mariadb.service" not in own:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from reconciler.desired import caddy
 from reconciler.desired.checks import ENV_OF_DATABASE, reserved_env
 from reconciler.desired.findings import Finding
 from reconciler.desired.fleet import Entry, FieldPath, Key
@@ -152,13 +153,17 @@ def references(entry: Entry) -> Iterator[tuple[FieldPath, Key]]:
 def offers(entry: Entry, entries: Mapping[Key, Entry]) -> Iterator[Finding]:
     """Whether what a resource refers to offers what it needs. Its references must be sound."""
     match entry.manifest:
-        case Site(spec=spec):
+        case Server() as server:
+            manifests = (other.manifest for other in entries.values())
+            yield from caddy.shared(server, (found for found in manifests if isinstance(found, Site)))
+        case Site(spec=spec) as site:
             server = _server(entries, spec.server)
             if spec.php_version is not None and spec.php_version not in server.spec.software.php:
                 has = ", ".join(server.spec.software.php) or "none"
                 message = f"Server/{server.name} does not install PHP {spec.php_version}"
                 hint = f"add it to the server's spec.software.php, which has {has}"
                 yield Finding(("spec", "phpVersion"), "php-not-installed", message, hint)
+            yield from caddy.site(site, server)
             if spec.proxy is not None and _refused(spec.proxy.upstream, server):
                 message = f"SELinux on Server/{server.name} keeps the web server from {spec.proxy.upstream}"
                 hint = "have the application listen on a socket in the site's storage, such as unix:storage/app.sock"

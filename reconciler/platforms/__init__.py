@@ -10,6 +10,7 @@ from reconciler.platforms.el8 import EL8
 from reconciler.platforms.el9 import EL9
 from reconciler.platforms.el10 import EL10
 from reconciler.platforms.model import (
+    Caddy,
     MariaDb,
     Nginx,
     Php,
@@ -57,6 +58,7 @@ def matches(platform: Platform, os_id: str, os_version: str) -> str:
 
 __all__ = [
     "NAMES",
+    "Caddy",
     "MariaDb",
     "Nginx",
     "Php",

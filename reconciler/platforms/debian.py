@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql, SELinux
+from reconciler.platforms.model import CADDY, MariaDb, Nginx, Php, Platform, PostgreSql, SELinux
 
 _PHP_PARTS = (
     "fpm",
@@ -66,6 +66,7 @@ def platform(major: int, *, php: str, postgresql: str) -> Platform:
         package_manager="apt",
         packages=("logrotate",),
         php_repositories=(),
+        web_repositories={},
         nologin="/usr/sbin/nologin",
         php=Php(
             versions=(php,),
@@ -75,6 +76,7 @@ def platform(major: int, *, php: str, postgresql: str) -> Platform:
             started_by_package=True,
         ),
         nginx=NGINX,
+        caddy=CADDY,
         mariadb=MARIADB,
         postgresql=PostgreSql(
             package=f"postgresql-{postgresql}",

@@ -6,7 +6,7 @@ Units are installed disabled and stopped (systemd presets), and there is neither
 
 from __future__ import annotations
 
-from reconciler.platforms.model import MariaDb, Nginx, Php, Platform, PostgreSql, Repository, SELinux
+from reconciler.platforms.model import CADDY, MariaDb, Nginx, Php, Platform, PostgreSql, Repository, SELinux
 
 _PHP_PARTS = (
     "fpm",
@@ -51,6 +51,9 @@ SELINUX_PACKAGES = ("policycoreutils", "policycoreutils-python-utils", "checkpol
 
 def platform(major: int, *, mariadb: str, postgresql: str, open_root: bool) -> Platform:
     """Enterprise Linux `major`; the database servers are named by their packages."""
+    epel = Repository(
+        "epel-release", f"https://dl.fedoraproject.org/pub/epel/epel-release-latest-{major}.noarch.rpm"
+    )
     return Platform(
         name=f"el{major}",
         os_id="almalinux",
@@ -58,15 +61,14 @@ def platform(major: int, *, mariadb: str, postgresql: str, open_root: bool) -> P
         package_manager="dnf",
         packages=("logrotate",),
         php_repositories=(
-            Repository(
-                "epel-release",
-                f"https://dl.fedoraproject.org/pub/epel/epel-release-latest-{major}.noarch.rpm",
-            ),
+            epel,
             Repository("remi-release", f"https://rpms.remirepo.net/enterprise/remi-release-{major}.rpm"),
         ),
+        web_repositories={"caddy": (epel,)},
         nologin="/sbin/nologin",
         php=PHP,
         nginx=NGINX,
+        caddy=CADDY if major < 10 else None,  # EL 10 has it in a COPR only, which no package brings
         mariadb=MariaDb(
             package=mariadb,
             unit="mariadb.service",

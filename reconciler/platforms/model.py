@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -73,6 +74,31 @@ class Nginx(WebServer):
 
 
 @dataclass(frozen=True)
+class Caddy(WebServer):
+    """Where caddy is. `config` is the one file that its unit reads, `admin` the socket that a reload goes through.
+
+    `packages` are what else it takes: nft hands the ports over when a server changes between web servers.
+    """
+
+    config: str
+    admin: str
+    packages: tuple[str, ...]
+
+
+CADDY = Caddy(
+    package="caddy",
+    unit="caddy.service",
+    user="caddy",
+    group="caddy",
+    logs="/var/log/caddy",
+    config="/etc/caddy/Caddyfile",
+    admin="/run/caddy/admin.sock",
+    packages=("nftables",),
+)
+"""As the upstream project, Debian and EPEL package it alike."""
+
+
+@dataclass(frozen=True)
 class MariaDb:
     """Where MariaDB is. `config` sorts after the distribution's files, so that it wins.
 
@@ -118,7 +144,11 @@ class SELinux:
 
 @dataclass(frozen=True)
 class Platform:
-    """One operating system in one major version. `os_id` and `os_version` as os-release(5) has them."""
+    """One operating system in one major version. `os_id` and `os_version` as os-release(5) has them.
+
+    `web_repositories` bring web servers that the distribution itself lacks, by their package. `caddy` is None where no
+    repository that is a package offers it.
+    """
 
     name: str
     os_id: str
@@ -126,20 +156,34 @@ class Platform:
     package_manager: str
     packages: tuple[str, ...]
     php_repositories: tuple[Repository, ...]
+    web_repositories: Mapping[str, tuple[Repository, ...]]
     nologin: str
     php: Php
     nginx: Nginx
+    caddy: Caddy | None
     mariadb: MariaDb
     postgresql: PostgreSql
     selinux: SELinux
 
-    def web(self, name: Literal["nginx"]) -> WebServer:
-        """The web server that a Server's `spec.webServer` names. Whoever needs its account, unit or logs asks this."""
+    def web(self, name: Literal["nginx", "caddy"]) -> WebServer:
+        """The web server that a Server's `spec.webServer` names. Whoever needs its account, unit or logs asks this.
+
+        Raises ValueError for one that the platform does not offer.
+        """
         match name:
             case "nginx":
                 return self.nginx
+            case "caddy":
+                return self.offered_caddy
             case _:
                 assert_never(name)
+
+    @property
+    def offered_caddy(self) -> Caddy:
+        """caddy, where the platform offers it. Raises ValueError where it does not."""
+        if self.caddy is None:
+            raise ValueError(f"caddy cannot be installed on {self.name}")
+        return self.caddy
 
     @property
     def php_versions(self) -> tuple[str, ...]:

@@ -13,11 +13,15 @@ _Script = Iterator[str]
 
 
 def apply(node: Node, bundle: Bundle) -> None:
-    """Applies every step once, in order; reloads nginx at the end after its own test of the configuration."""
+    """Applies every step once, in order; reloads the web server at the end after its own test of the configuration."""
     for section in bundle.sections:
         script = [line for step in section.steps for line in lines(step)]
         node.run("set -e\n" + "\n".join(script), timeout=120)
-    node.run("nginx -t 2>&1 && systemctl reload nginx")
+    if any(step.key == "unit:caddy.service" for section in bundle.sections for step in section.steps):
+        check = "caddy validate --config /etc/caddy/Caddyfile"
+        node.run(f"runuser -u caddy -- {check} 2>&1 && systemctl reload-or-restart caddy")
+    else:
+        node.run("nginx -t 2>&1 && systemctl reload nginx")
 
 
 def lines(step: Step) -> Iterator[str]:
@@ -91,7 +95,8 @@ def _unit(step: Step) -> _Script:
     yield "systemctl daemon-reload"
     yield _words("systemctl", verb, "--now", name)
     if step.params.get("active") and "fpm" not in str(name):
-        yield _words("systemctl", "reload-or-restart", name)
+        # what is set to restart a unit, such as caddy's place of administration, was written just before
+        yield _words("systemctl", "restart" if step.params.get("restart_on") else "reload-or-restart", name)
 
 
 def _sql(step: Step) -> _Script:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -22,6 +23,19 @@ from .fleets import fleet_of, only_server, system_users
 FAMILIES = {"el9-web": ("rocky_9", EL_UNITS), "debian12-web": ("debian_12", DEBIAN_UNITS)}
 """Images, with the system that a manifest names and the units that are up when they are."""
 
+WebName = Literal["nginx", "caddy"]
+COMBINATIONS: tuple[tuple[str, WebName], ...] = tuple(
+    (image, web) for web in ("nginx", "caddy") for image in FAMILIES
+)
+"""Every image with every web server, which are held to one description."""
+COMBINATION_IDS = [f"{image.partition('-')[0]}-{web}" for image, web in COMBINATIONS]
+INSTALL_CADDY = """
+set -e
+systemctl disable --now nginx
+if command -v apt-get > /dev/null; then apt-get -q update && apt-get -q -y install caddy; else dnf -q -y install caddy; fi
+"""
+"""Debian starts caddy when it is installed, so that nginx must be gone."""
+
 
 def password(key: Key, field: str) -> Secret:
     """The password of a database."""
@@ -34,6 +48,7 @@ class Served:
 
     node: Node
     fleet: Fleet
+    web: WebName = "nginx"
 
     def user(self, site: str) -> str:
         """The system user of a site."""
@@ -83,8 +98,8 @@ class Served:
 
 
 @contextmanager
-def serving(lab: Lab, name: str, image: str, text: str) -> Iterator[Served]:
-    """A node with the fleet of `text` in place, where `OS` stands for its system. Without its image the test is skipped."""
+def serving(lab: Lab, name: str, image: str, text: str, web: WebName = "nginx") -> Iterator[Served]:
+    """A node with the fleet of `text` in place, where `OS` stands for its system and `WEB` for `web`. Without its image the test is skipped."""
     os_name, units = FAMILIES[image]
     try:
         node = lab.add(name, image)
@@ -95,10 +110,12 @@ def serving(lab: Lab, name: str, image: str, text: str) -> Iterator[Served]:
     try:
         lab.up(node)
         node.wait_active(*units)
-        fleet = fleet_of(text.replace("OS", os_name))
+        if web == "caddy":
+            node.run(INSTALL_CADDY, timeout=180)
+        fleet = fleet_of(text.replace("OS", os_name).replace("WEB", web))
         bundle = blueprint.bundle(only_server(fleet), fleet, system_users(fleet), password)
         by_hand.apply(node, bundle)
-        made = Served(node, fleet)
+        made = Served(node, fleet, web)
         made.wait_until_reloaded()
         yield made
     finally:

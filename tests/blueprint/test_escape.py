@@ -66,6 +66,42 @@ def test_an_nginx_string_is_one_word_without_variables(value: str) -> None:
     assert "$" not in text
 
 
+def _caddy_tokens(text: str) -> list[str]:
+    """Tokens as caddy's lexer.go reads them: in backticks nothing is special, between quotes a backslash before a quote is."""
+    found, rest = [], text
+    while rest := rest.lstrip(" \t"):
+        if rest[0] == "`":
+            token, _, rest = rest[1:].partition("`")
+        elif rest[0] == '"':
+            match = re.match(r'"((?:[^"\\]|\\.)*)"', rest, re.DOTALL)
+            assert match is not None, "a quote without an end"
+            token, rest = match[1].replace('\\"', '"'), rest[match.end() :]
+        else:
+            token, _, rest = rest.partition(" ")
+        found.append(token)
+    return found
+
+
+@given(TEXT)
+def test_a_caddyfile_string_is_one_token_without_variables(value: str) -> None:
+    try:
+        text = escape.caddy(value)
+    except ValueError:
+        return
+    assert _caddy_tokens(f"header X {text} ;") == ["header", "X", value, ";"]
+    assert not re.search(r"[{}\n]", text)
+
+
+@given(TEXT)
+def test_our_own_texts_have_no_variables_of_caddy_either(value: str) -> None:
+    try:
+        text = escape.caddy_text(value)
+    except ValueError:
+        return
+    assert _caddy_tokens(f"respond {text} ;") == ["respond", value, ";"]
+    assert "{$" not in text
+
+
 @given(TEXT)
 def test_a_php_value_holds_nothing_its_scanner_treats_specially(value: str) -> None:
     try:

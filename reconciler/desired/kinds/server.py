@@ -85,7 +85,10 @@ class ServerSpec(Spec):
         default=None,
         description="The node's public host key. Absent: the key seen at enrolment is pinned and must stay.",
     )
-    web_server: Literal["nginx"] = Field(default="nginx", description="Web server to install and configure.")
+    web_server: Literal["nginx", "caddy"] = Field(
+        default="nginx",
+        description="Web server to install and configure. Sites mean the same with either; docs/webservers.md tells what differs.",
+    )
     database_engines: Annotated[tuple[Literal["mariadb", "postgresql"], ...], Distinct] = Field(
         default=(), description="Database engines to install. Databases may use only these."
     )
