@@ -35,7 +35,7 @@ SPEC = ROOT / "docs" / "spec" / "v1"
         ("site.spec.documentRoot", "relative path", False, "none"),
         ("site.spec.suspend", "true or false", False, "false"),
         ("server.spec.databaseEngines", "list of mariadb, postgresql", False, "[]"),
-        ("server.spec.webServer", "the word nginx", False, "nginx"),
+        ("server.spec.webServer", "one of nginx, caddy", False, "nginx"),
         ("database.spec.deletionPolicy", "one of delete, retain", False, "retain"),
         ("database.spec.privileges", "list of privileges", False, "[ALL]"),
         ("sshkey.spec", "map", False, "{}"),
