@@ -30,11 +30,15 @@ class Grant(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the server holds. Database: (character set, collation). User (name, host): the stored password hash."""
+    """What the server holds. Database: (character set, collation). User (name, host): the stored password hash.
+
+    `powers`: the privileges of an account on everything, by its name as the server writes it (`'shop'@'localhost'`).
+    """
 
     databases: Dict[str, Tuple[str, str]]
     users: Dict[Tuple[str, str], str]
     grants: Dict[Grantee, Grant]
+    powers: Dict[str, List[str]]
 
 
 def literal(value: str) -> str:
@@ -114,13 +118,22 @@ def observe() -> State:
         " FROM information_schema.SCHEMATA;\n"
         + divider
         + "SELECT User AS user, Host AS host, COALESCE(NULLIF(authentication_string, ''), Password) AS hash"
-        " FROM mysql.user;\n" + divider + "SELECT * FROM mysql.db;\n"
+        " FROM mysql.user;\n"
+        + divider
+        + "SELECT * FROM mysql.db;\n"
+        + divider
+        + "SELECT GRANTEE AS grantee, PRIVILEGE_TYPE AS power FROM information_schema.USER_PRIVILEGES"
+        " WHERE PRIVILEGE_TYPE <> 'USAGE' UNION SELECT GRANTEE, 'GRANT OPTION' FROM information_schema.USER_PRIVILEGES"
+        " WHERE IS_GRANTABLE = 'YES' ORDER BY 1, 2;\n"
     )
     blocks = out.split("{0}\n{0}\n".format(mark))
     databases = {row["name"]: (row["charset"], row["collation"]) for row in _rows(blocks[0])}
     users = {(row["user"], row["host"]): row["hash"] for row in _rows(blocks[1])}
     grants = {(row["db"], row["user"], row["host"]): _grant(row) for row in _rows(blocks[2])}
-    return State(databases, users, grants)
+    powers: Dict[str, List[str]] = {}
+    for row in _rows(blocks[3]):
+        powers.setdefault(row["grantee"], []).append(row["power"])
+    return State(databases, users, grants, powers)
 
 
 def is_empty(database: str) -> bool:

@@ -21,7 +21,19 @@ def _named(field: str) -> Callable[[Step], str]:
     return lambda step: str(step[field])
 
 
+def _account(field: str, prefix: str = "") -> Callable[[Step], str]:
+    """`name`, or `name@host` for an account that may come from elsewhere; behind the value of the field `prefix`, if any."""
+
+    def target(step: Step) -> str:
+        host = step["host"]
+        name = str(step[field]) if host == "localhost" else "{}@{}".format(step[field], host)
+        return "{}/{}".format(step[prefix], name) if prefix else name
+
+    return target
+
+
 _STATE = {"state": fields.one_of("present", "absent")}
+_ADOPTED = dict(_STATE, adopt=fields.boolean)
 
 
 def _validator(value: Any) -> None:
@@ -120,27 +132,32 @@ SHAPES: Dict[str, Shape] = {
     ),
     "mariadb_database": _shape(
         {"name": fields.mariadb_name},
-        dict(_STATE, charset=fields.charset, collation=fields.charset),
+        dict(_ADOPTED, charset=fields.charset, collation=fields.charset),
         _named("name"),
     ),
     "mariadb_user": _shape(
         {"name": fields.mariadb_user, "host": fields.sql_host},
-        dict(_STATE, password=fields.sha256),
-        _named("name"),
+        dict(_ADOPTED, password=fields.sha256),
+        _account("name"),
     ),
     "mariadb_grant": _shape(
         {"database": fields.mariadb_name, "user": fields.mariadb_user, "host": fields.sql_host},
         dict(_STATE, privileges=fields.privileges(fields.MARIADB_PRIVILEGES)),
-        lambda step: "{}/{}".format(step["database"], step["user"]),
+        _account("user", "database"),
     ),
     "postgresql_cluster": _shape(
         {"data": fields.cluster_data, "setup": fields.one_of("el", "none")}, {}, lambda step: "main"
     ),
+    "postgresql_setting": _shape(
+        {"name": fields.one_of("listen_addresses")},
+        dict(_STATE, value=fields.one_of("localhost", "*")),
+        _named("name"),
+    ),
     "postgresql_role": _shape(
-        {"name": fields.postgresql_name}, dict(_STATE, password=fields.sha256), _named("name")
+        {"name": fields.postgresql_name}, dict(_ADOPTED, password=fields.sha256), _named("name")
     ),
     "postgresql_database": _shape(
-        {"name": fields.postgresql_name}, dict(_STATE, owner=fields.postgresql_owner), _named("name")
+        {"name": fields.postgresql_name}, dict(_ADOPTED, owner=fields.postgresql_owner), _named("name")
     ),
     "postgresql_grant": _shape(
         {"database": fields.postgresql_name, "role": fields.postgresql_name},
@@ -158,6 +175,7 @@ _NEEDED_WHEN_PRESENT = {
     "selinux_labels": ("labels",),
     "mariadb_user": ("password",),
     "mariadb_grant": ("privileges",),
+    "postgresql_setting": ("value",),
     "postgresql_role": ("password",),
     "postgresql_database": ("owner",),
     "postgresql_grant": ("privileges",),

@@ -11,6 +11,7 @@ from reconciler.blueprint.places import is_account
 from reconciler.blueprint.templates import Templates, shipped
 from reconciler.desired.fleet import Fleet, Key
 from reconciler.desired.kinds import Database, Kind, Server, Site
+from reconciler.desired.kinds.secrets import clear
 from reconciler.kit.secret import MASK, Secret
 from reconciler.platforms import for_os
 from reconciler.selinux import mcs
@@ -46,13 +47,11 @@ def sections(
     """
     templates = templates or shipped()
     platform = for_os(server_.spec.os.value)
-    passwords = {
-        found.name: secrets(Key(Kind.DATABASE, found.name), "password")
-        for found in fleet.databases(server_.name)
-    }
+    databases = list(fleet.databases(server_.name))
+    passwords = {found.name: _password(found, secrets) for found in databases}
     of_site: dict[str, list[tuple[Database, Secret]]] = {}
-    made = [server.section(server_, platform, templates)]
-    for found in fleet.databases(server_.name):
+    made = [server.section(server_, platform, templates, databases)]
+    for found in databases:
         made.append(database.section(found, passwords[found.name]))
         if found.spec.site is not None:
             of_site.setdefault(found.spec.site, []).append((found, passwords[found.name]))
@@ -61,6 +60,13 @@ def sections(
         level = selinux.Level.of(server_, platform, _mcs_id(one, user, identities))
         made.append(site.section(one, server_, user, of_site.get(one.name, ()), platform, templates, level))
     return tuple(made)
+
+
+def _password(found: Database, secrets: SecretSource) -> Secret:
+    """The one of the manifest, else the generated one."""
+    if found.spec.password is not None:
+        return clear(found.spec.password)
+    return secrets(Key(Kind.DATABASE, found.name), "password")
 
 
 def _system_user(found: Site, identities: Identities) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from reconciler.blueprint import selinux, steps, web
+from reconciler.blueprint import database, selinux, steps, web
 from reconciler.blueprint.model import Body, Section, Step
 from reconciler.blueprint.templates import Templates
-from reconciler.desired.kinds import Server
+from reconciler.desired.kinds import Database, Server
 from reconciler.platforms import Platform
 
 PANEL = "/etc/panel"
@@ -15,12 +15,19 @@ FPM = "/etc/panel/fpm"
 LOGS = "/var/log/panel"
 
 
-def section(server: Server, platform: Platform, templates: Templates) -> Section:
-    """The section of `server`, on which every other section of the node depends."""
-    return Section(server.address, tuple(_steps(server, platform, templates)))
+def section(
+    server: Server, platform: Platform, templates: Templates, databases: Sequence[Database] = ()
+) -> Section:
+    """The section of `server`, on which every other section of the node depends.
+
+    Of its `databases` it has what concerns their engine as a whole: whether that listens to the network, and to whom.
+    """
+    return Section(server.address, tuple(_steps(server, platform, templates, databases)))
 
 
-def _steps(server: Server, platform: Platform, templates: Templates) -> Iterator[Step]:
+def _steps(
+    server: Server, platform: Platform, templates: Templates, databases: Sequence[Database]
+) -> Iterator[Step]:
     spec = server.spec
     repositories = platform.php_repositories if spec.software.php else ()
     for repository in dict.fromkeys((*repositories, *web.repositories(server, platform))):
@@ -41,9 +48,9 @@ def _steps(server: Server, platform: Platform, templates: Templates) -> Iterator
         for version in sorted(spec.software.php):
             yield steps.unit(platform.php.unit_of(version), running=False)
     if "mariadb" in spec.database_engines:
-        yield from _mariadb(platform, templates)
+        yield from _mariadb(platform, templates, databases)
     if "postgresql" in spec.database_engines:
-        yield from _postgresql(platform, templates)
+        yield from _postgresql(platform, templates, databases)
 
 
 def _packages(server: Server, platform: Platform) -> list[str]:
@@ -60,25 +67,31 @@ def _packages(server: Server, platform: Platform) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _mariadb(platform: Platform, templates: Templates) -> Iterator[Step]:
+def _mariadb(platform: Platform, templates: Templates, databases: Sequence[Database]) -> Iterator[Step]:
     mariadb = platform.mariadb
     init = f"{PANEL}/mariadb-init.sql" if mariadb.open_root else ""
     watched = [f"file:{mariadb.config}"]
     if init:
         yield steps.file(init, Body.of(templates.render("mariadb/init.sql.j2", {})))
         watched.append(f"file:{init}")
-    yield steps.file(mariadb.config, Body.of(templates.render("mariadb/panel.cnf.j2", {"init": init})))
+    values = {"init": init, "address": database.mariadb_address(databases)}
+    yield steps.file(mariadb.config, Body.of(templates.render("mariadb/panel.cnf.j2", values)))
     yield steps.unit(mariadb.unit, restart_on=watched)
 
 
-def _postgresql(platform: Platform, templates: Templates) -> Iterator[Step]:
+def _postgresql(platform: Platform, templates: Templates, databases: Sequence[Database]) -> Iterator[Step]:
     postgresql = platform.postgresql
+    remote = [one for one in databases if one.spec.engine == "postgresql" and one.spec.remote_access]
+    values = {"databases": remote, "type": "hostssl" if postgresql.tls else "host"}
     yield Step("postgresql_cluster", "main", {"data": postgresql.data, "setup": postgresql.setup})
     yield steps.file(
         postgresql.hba,
-        Body.of(templates.render("postgresql/pg_hba.conf.j2", {})),
+        Body.of(templates.render("postgresql/pg_hba.conf.j2", values)),
         owner="postgres",
         group="postgres",
         mode=postgresql.hba_mode,
     )
-    yield steps.unit(postgresql.unit, reload_on=(f"file:{postgresql.hba}",))
+    listen = "postgresql_setting:listen_addresses"
+    yield steps.unit(postgresql.unit, reload_on=(f"file:{postgresql.hba}",), restart_on=(listen,))
+    if remote:
+        yield Step("postgresql_setting", "listen_addresses", {"name": "listen_addresses", "value": "*"})

@@ -22,6 +22,7 @@ _IDENTITY = {
     "mariadb_database": ("name",),
     "mariadb_user": ("name", "host"),
     "mariadb_grant": ("database", "user", "host"),
+    "postgresql_setting": ("name",),
     "postgresql_role": ("name",),
     "postgresql_database": ("name",),
     "postgresql_grant": ("database", "role"),

@@ -85,12 +85,13 @@ def _describe_database(step: Step) -> str:
     if product is None:
         return f"{step.type} {step.target}"
     if what == "grant":
-        login = params.get("user", params.get("role"))
+        login = step.target.partition("/")[2]
         granted = params.get("privileges")
         rights = ", ".join(map(str, granted)) if isinstance(granted, list | tuple) else "rights"
         return f"{product} grant of {rights} on {params['database']} to {login}"
     owner = f" owned by {params['owner']}" if "owner" in params else ""
-    return f"{product} {what} {step.target}{owner}"
+    value = f" = {params['value']}" if "value" in params else ""
+    return f"{product} {what} {step.target}{owner}{value}"
 
 
 def risks(changed: Iterable[Step]) -> frozenset[str]:
@@ -121,7 +122,7 @@ def _risks_of(step: Step, own: Collection[str]) -> set[str]:
     if step.type in _DATA:
         return {f"data-loss {step.key}"} if absent else set()
     if step.type not in ("file", "symlink"):
-        return set()
+        return _risks_of_engine(step, own)
     for prefix, unit in _WEB_FILES.items():
         if step.target.startswith(prefix):
             return {f"reload {unit}"}
@@ -135,6 +136,13 @@ def _risks_of(step: Step, own: Collection[str]) -> set[str]:
         return set() if absent or _starts(match["unit"], own) else {f"restart {match['unit']}.service"}
     if (match := _WEB_DROP_IN.match(step.target)) and match["unit"] not in own:
         return {f"restart {match['unit']}"}
+    return _risks_of_engine(step, own)
+
+
+def _risks_of_engine(step: Step, own: Collection[str]) -> set[str]:
+    """What a step of a database engine as a whole does to everybody who uses it."""
+    if step.type == "postgresql_setting" and "postgresql.service" not in own:
+        return {"restart postgresql.service"}
     if step.target.endswith("/pg_hba.conf") and "postgresql.service" not in own:
         return {"reload postgresql.service"}
     if step.target.startswith(("/etc/my.cnf.d/", "/etc/mysql/")) and "mariadb.service" not in own:

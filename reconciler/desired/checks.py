@@ -155,6 +155,12 @@ def _database(database: Database) -> Iterator[Finding]:
     ):
         message = f"{spec.username} is a name of {spec.engine} itself"
         yield Finding(("spec", "username"), "reserved-name", message, "choose another name")
+    for place, network in enumerate(spec.remote_access):
+        if spec.engine == "mariadb" and ":" in network and not network.endswith("/128"):
+            message = f"MariaDB knows no networks of IPv6, such as {network}"
+            yield Finding(
+                ("spec", "remoteAccess", place), "other-engine", message, "name the single addresses"
+            )
     if "ALL" in spec.privileges and len(spec.privileges) > 1:
         yield Finding(
             ("spec", "privileges"),

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from reconciler.desired.fleet import Entry, FieldPath, Fleet, Key, Loaded
-from reconciler.desired.kinds import Resource
+from reconciler.desired.kinds import Database, Resource
 from reconciler.desired.kinds.secrets import MaySeal, Sealed
 from reconciler.desired.problems import Problem, Source
 from reconciler.desired.validation import dotted
@@ -52,8 +52,10 @@ def opened(manifest: Resource, opener: Opener) -> Resource:
 
 
 def texts(manifest: Resource) -> Iterator[Secret]:
-    """What is in the values of an opened manifest."""
-    return (value.opened for _, value in sealed(manifest) if value.opened is not None)
+    """What no output may show of an opened manifest: its encrypted values, and a password in clear."""
+    yield from (value.opened for _, value in sealed(manifest) if value.opened is not None)
+    if isinstance(manifest, Database) and isinstance(manifest.spec.password, str):
+        yield Secret(manifest.spec.password)
 
 
 def judge(loaded: Loaded, opener: Callable[[], Opener]) -> Loaded:

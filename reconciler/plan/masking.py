@@ -14,9 +14,9 @@ UNKNOWN = "(known after apply)"
 
 
 def masked(kind: Kind, value: Json, path: FieldPath = ()) -> Json:
-    """`value`, found at `path` of a manifest of `kind`, with every sensitive value in it replaced."""
+    """`value`, found at `path` of a manifest of `kind`, with every sensitive value in it replaced; what is not set is none."""
     rules = RULES[kind]
-    if rules.hides(path):
+    if value is not None and rules.hides(path):
         return SENSITIVE
     if isinstance(value, Mapping):
         return {key: masked(kind, inner, (*path, key)) for key, inner in value.items()}
@@ -37,6 +37,8 @@ def masked_manifest(kind: Kind, manifest: Mapping[str, Json] | None) -> dict[str
 def marks(kind: Kind, value: Json, path: FieldPath = ()) -> Json:
     """Terraform's `*_sensitive` form: `true` where a value is sensitive, maps only where something below is, else False."""
     if not RULES[kind].sensitive:
+        return False
+    if value is None:
         return False
     if RULES[kind].hides(path):
         return True

@@ -85,6 +85,7 @@ def platform(major: int, *, php: str, postgresql: str) -> Platform:
             setup="none",
             hba=f"/etc/postgresql/{postgresql}/main/pg_hba.conf",
             hba_mode="0640",
+            tls=True,  # postgresql-common needs ssl-cert, whose certificate pg_createcluster writes into the configuration
         ),
         selinux=SELINUX,
     )

@@ -83,6 +83,7 @@ def platform(major: int, *, mariadb: str, postgresql: str, open_root: bool) -> P
             setup="el",
             hba="/var/lib/pgsql/data/pg_hba.conf",
             hba_mode="0600",
+            tls=False,
         ),
         selinux=SELinux(
             mode="enforcing",

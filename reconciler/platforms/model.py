@@ -114,7 +114,10 @@ class MariaDb:
 
 @dataclass(frozen=True)
 class PostgreSql:
-    """Where PostgreSQL is. `setup` is how a cluster is made: `el` by postgresql-setup, `none` by the package."""
+    """Where PostgreSQL is. `setup` is how a cluster is made: `el` by postgresql-setup, `none` by the package.
+
+    `tls`: a cluster comes with a certificate and encrypts what clients ask it to.
+    """
 
     package: str
     unit: str
@@ -122,6 +125,7 @@ class PostgreSql:
     setup: str
     hba: str
     hba_mode: str
+    tls: bool
 
 
 @dataclass(frozen=True)

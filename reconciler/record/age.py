@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from reconciler.desired import sealed
 from reconciler.desired.fleet import Fleet, Key, Loaded
+from reconciler.desired.kinds import Kind
 from reconciler.kit.canonical import Json
 from reconciler.kit.secret import Secret
+from reconciler.plan.kinds import spec_of
 from reconciler.store import Tx, identity
 from reconciler.store.queries import inventory
 
@@ -27,8 +29,15 @@ def _no_identity(armored: str) -> Secret:
 
 
 def recorded_texts(tx: Tx) -> list[Secret]:
-    """What is encrypted in the manifests that are applied: no output may show it. What cannot be opened is left out."""
-    found: list[Secret] = []
+    """What is encrypted in the manifests that are applied, and passwords in clear: no output may show it.
+
+    What cannot be opened is left out.
+    """
+    found = [
+        Secret(password)
+        for entry in inventory.all(tx)
+        if entry.kind == Kind.DATABASE and isinstance(password := spec_of(entry.spec).get("password"), str)
+    ]
     given: sealed.Opener | None = None
     for armored in {text for entry in inventory.all(tx) for text in _armored(entry.spec)}:
         given = given or opener(tx)

@@ -1,7 +1,8 @@
 """What is on a played node, and what each type of step makes of it: compared, carried out, put back.
 
 A node's things are plain values by step key: the fields of the step that made them. A unit has `active` and `enabled`;
-users and databases carry a `mark`, a number that a new one of the same name would not have.
+users and databases carry a `mark`, a number that a new one of the same name would not have. A database or login with
+`foreign` was made by somebody else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reconciler.agent.steps.databases import NOT_OURS
 from reconciler.nodes.answers import Action, Difference, FieldChange
 
 Step = Mapping[str, Any]
@@ -30,6 +32,7 @@ _PLAIN = {
 _COMPARED = {
     "mariadb_database": ("charset", "collation"),
     "postgresql_database": ("owner",),
+    "postgresql_setting": ("value",),
     "file": ("sha256", "owner", "group", "mode"),
     "directory": ("owner", "group", "mode"),
     "symlink": ("target",),
@@ -39,6 +42,7 @@ _NOTES = {
     "mariadb_database": "it is dumped first",
     "postgresql_database": "it is dumped first",
 }
+_ADOPTABLE = ("mariadb_database", "mariadb_user", "postgresql_database", "postgresql_role")
 _POSTGRESQL_ALL = ["CONNECT", "CREATE", "TEMPORARY"]
 
 
@@ -115,12 +119,14 @@ def _compare(things: Things, step: Step) -> _Found | None:
             return None
         change = [(_PLAIN[kind][0], now is not None, now is None)]
         return ("delete" if absent(step) else "create", change, "")
+    foreign = kind in _ADOPTABLE and now is not None and bool(now.get("foreign"))
     if absent(step):
-        return None if now is None else ("delete", [], _NOTES.get(kind, ""))
+        return None if now is None or foreign else ("delete", [], _NOTES.get(kind, ""))
     if now is None:
         return ("create", _created(step), "")
-    changes = _changes(now, step)
-    return ("update", changes, "") if changes else None
+    changes = [*([("adopted", False, True)] if foreign else []), *_changes(now, step)]
+    note = NOT_OURS if foreign and not step.get("adopt") else ""
+    return ("update", changes, note) if changes else None
 
 
 def _created(step: Step) -> list[tuple[str, Any, Any]]:
@@ -132,7 +138,7 @@ def _created(step: Step) -> list[tuple[str, Any, Any]]:
 def _changes(now: Thing, step: Step) -> list[tuple[str, Any, Any]]:
     kind = step["type"]
     if kind in ("mariadb_user", "postgresql_role"):
-        return [] if now["password"] == step["password"] else [("password", "other", "given")]
+        return [] if now.get("password") == step["password"] else [("password", "other", "given")]
     names: tuple[str, ...] = _COMPARED.get(kind, ())
     if kind == "user":
         names = ("home", "shell", "comment", "groups", "home_group", "home_mode")
@@ -269,6 +275,9 @@ def carry_out(things: Things, step: Step, mark: int) -> None:
         wanted = {name: value for name, value in step.items() if name not in ("type", "key", "state")}
         if kind == "user" and not _folder_exists(things, step["home"]):
             raise StepFailed(f"cannot make {step['home']}: the folder does not exist")
+        if kind in _ADOPTABLE and things.get(key, {}).pop("foreign", False) and not step.get("adopt"):
+            things[key]["foreign"] = True
+            raise StepFailed(f"the {kind.partition('_')[2]} {step['name']} exists on this node already and was not made by Reconciler")  # fmt: skip
         if kind.endswith("_grant"):
             wanted["privileges"] = sorted(step["privileges"])
             if kind == "postgresql_grant" and wanted["privileges"] == ["ALL"]:

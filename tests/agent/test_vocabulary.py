@@ -30,7 +30,7 @@ GOOD: list[dict[str, Any]] = [
     symlink("/etc/nginx/sites-enabled/a", "../sites-available/a"),
     unit("panel-fpm@shop.service", active=True, enabled=None, reload_on=["file:/etc/panel/*"], restart_on=[]),
     {"type": "mariadb_database", "key": "mariadb_database:shop", "name": "shop", "charset": "utf8mb4"},
-    {"type": "mariadb_user", "key": "mariadb_user:u", "name": "u", "host": "%", "password": SHA},
+    {"type": "mariadb_user", "key": "mariadb_user:u@10.0.0.0/255.0.0.0", "name": "u", "host": "10.0.0.0/255.0.0.0", "password": SHA},
     {"type": "mariadb_grant", "key": "mariadb_grant:d/u", "database": "d", "user": "u", "host": "localhost",
      "privileges": ["SELECT", "CREATE TEMPORARY TABLES"]},
     {"type": "postgresql_cluster", "key": "postgresql_cluster:main", "data": "/var/lib/pgsql/data", "setup": "el"},

@@ -1,7 +1,7 @@
 """Each folder of tests/cases/blueprint is a fleet and what it renders to. `UPDATE_GOLDEN=1` writes the expectation anew.
 
 `fleet.yaml` is the input. `bundle.json` and `bodies.txt` are the plan form of the sections that the case is about:
-the server's own when the fleet has nothing else, all others otherwise.
+the server's own when the fleet has nothing else, all of them where it is about databases, all others otherwise.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def test_a_fleet_renders_to_what_its_case_says(name: str) -> None:
     fleet = fleet_of((folder / "fleet.yaml").read_text())
     server = only_server(fleet)
     sections = list(blueprint.sections(server, fleet, system_users(fleet), blueprint.masked))
-    about = sections[1:] or sections
+    # databases change what their server's engines listen to
+    about = sections if name.endswith("-databases") else sections[1:] or sections
     found = {
         "bundle.json": json.dumps([_json(s) for s in about], indent=1, ensure_ascii=False) + "\n",
         "bodies.txt": _bodies(about),
@@ -69,11 +70,22 @@ def test_a_fleet_renders_to_what_its_case_says(name: str) -> None:
 
 
 def test_every_platform_has_a_case_of_everything() -> None:
-    whats = ("server", "wordpress", "laravel", "generic", "static", "proxy", "answers", "suspended", "jobs")
+    whats = (
+        "server",
+        "wordpress",
+        "laravel",
+        "generic",
+        "static",
+        "proxy",
+        "answers",
+        "suspended",
+        "jobs",
+        "databases",
+    )
     platforms = ("el8", "el9", "el10", "debian12", "debian13")
     assert set(_case_names()) >= {f"{platform}-{what}" for platform in platforms for what in whats}
     with_caddy = platforms[:2] + platforms[3:]  # EL 10 has none: reconciler/platforms
-    kinds = [what for what in whats if what != "jobs"]  # which know of no web server
+    kinds = [what for what in whats if what not in ("jobs", "databases")]  # which know of no web server
     assert set(_case_names()) >= {f"{platform}-caddy-{what}" for platform in with_caddy for what in kinds}
     for name in _case_names():
         fleet = fleet_of((CASES / name / "fleet.yaml").read_text())

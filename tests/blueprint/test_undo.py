@@ -175,7 +175,7 @@ def test_a_server_keeps_its_packages_and_the_access_rules_of_its_database() -> N
 @pytest.mark.parametrize(
     ("engine", "keys"),
     [
-        ("mariadb", ["mariadb_grant:shop/shop_user", "mariadb_user:shop_user", "mariadb_database:shop"]),
+        ("mariadb", ["mariadb_grant:shop/shop_user", "mariadb_database:shop", "mariadb_user:shop_user"]),
         ("postgresql", ["postgresql_database:shop", "postgresql_role:shop_user"]),
     ],
 )

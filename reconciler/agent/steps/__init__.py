@@ -22,6 +22,7 @@ HANDLERS: Dict[str, Handler] = {
     "mariadb_user": mariadb_steps.Users(),
     "mariadb_grant": mariadb_steps.Grants(),
     "postgresql_cluster": postgresql_steps.Clusters(),
+    "postgresql_setting": postgresql_steps.Settings(),
     "postgresql_role": postgresql_steps.Roles(),
     "postgresql_database": postgresql_steps.Databases(),
     "postgresql_grant": postgresql_steps.Grants(),

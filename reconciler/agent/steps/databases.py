@@ -1,14 +1,100 @@
-"""What both database engines have in common: remembered passwords, dumps, and words for an engine that is not up yet."""
+"""What both database engines have in common: what is ours, remembered passwords, dumps, words for an engine that is not up."""
 
 import hashlib
-from typing import Any, Callable, Dict
+import os
+from typing import Any, Callable, Dict, FrozenSet, List, Set
 
-from .. import atomic, blobs, places
+from .. import atomic, blobs, bundle, places
 from ..faults import StepFault, cause
 from ..vocabulary import Step
-from .contract import Finding, Run, absent
+from .contract import Change, Finding, Run, absent, change
 
 PASSWORDS = places.STATE + "/passwords.json"
+OURS = places.STATE + "/databases.json"
+_OWNED = ("mariadb_database", "mariadb_user", "postgresql_database", "postgresql_role")
+
+
+_known: Dict[str, Any] = {"files": None, "keys": frozenset()}
+
+
+def _stamp(path: str) -> Any:
+    try:
+        found = os.stat(places.real(path))
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _ours() -> FrozenSet[str]:
+    """Keys of the steps whose databases and users this agent made or took over.
+
+    On a node from before this was written down they are those of the kept bundle. Each is read once as long as it stays.
+    """
+    written = _stamp(OURS)
+    files = (written, None if written else _stamp(bundle.KEPT))
+    if _known["files"] != files:
+        _known["keys"] = frozenset(_read_ours())
+        _known["files"] = files
+    keys: FrozenSet[str] = _known["keys"]
+    return keys
+
+
+def _read_ours() -> Set[str]:
+    try:
+        value = atomic.load_json(OURS)
+        kept = atomic.load_json(bundle.KEPT) if value is None else None
+    except ValueError:
+        return set()
+    if isinstance(value, list):
+        return set(value)
+    sections = kept["sections"] if isinstance(kept, dict) else []
+    steps = [step for section in sections for step in section["steps"]]
+    return {step["key"] for step in steps if step["type"] in _OWNED and not absent(step)}
+
+
+def is_ours(key: str) -> bool:
+    """Whether a database or user is there because a step of this key said so, and not somebody else's of the same name."""
+    return key in _ours()
+
+
+def claim(step: Step, *, exists: bool) -> None:
+    """Write down that the step's database or user is ours, before it is made. Raises StepFault when it is somebody else's."""
+    ours = _ours()
+    refused = exists and step["key"] not in ours and not step.get("adopt", False)
+    # also of a refusal: afterwards the kept bundle names what was refused
+    atomic.save_json(OURS, sorted(ours if refused else ours | {step["key"]}))
+    if refused:
+        engine, _, what = step["type"].partition("_")
+        raise StepFault(
+            "the {} {} exists on this node already and was not made by Reconciler; choose another name, or take it over"
+            " with its data by `adopt: true`".format(what, step["name"])
+        )
+
+
+def disclaim(key: str) -> None:
+    """It is gone, or somebody else's again."""
+    ours = _ours()
+    if key in ours:
+        atomic.save_json(OURS, sorted(ours - {key}))
+
+
+def foreign(step: Step) -> List[Change]:
+    """What a check says of a database or user that is there, when it is not ours yet."""
+    return [] if is_ours(step["key"]) else [change("adopted", before=False, after=True)]
+
+
+def will_refuse(step: Step, *, exists: bool) -> bool:
+    """Whether `claim` is going to refuse the step, so that nothing will be changed."""
+    return exists and not step.get("adopt", False) and not is_ours(step["key"])
+
+
+NOT_OURS = "it exists already and was not made by Reconciler"
+
+
+def note(step: Step, changes: List[Change]) -> str:
+    """The note to a difference: whether an apply will refuse it."""
+    refused = any(one["field"] == "adopted" for one in changes) and not step.get("adopt", False)
+    return NOT_OURS if refused else ""
 
 
 def _fingerprint(stored: str) -> str:

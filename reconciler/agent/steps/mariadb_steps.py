@@ -14,6 +14,12 @@ def _account(name: str, host: str) -> str:
     return "{}@{}".format(mariadb.literal(name), mariadb.literal(host))
 
 
+def _user_key(step: Step) -> str:
+    """The key of the step that makes the account of a grant."""
+    name, host = step["user"], step["host"]
+    return "mariadb_user:{}".format(name if host == "localhost" else "{}@{}".format(name, host))
+
+
 def _run(statements: str, run: Run) -> None:
     run.world.forget("mariadb")
     mariadb.execute(statements)
@@ -29,16 +35,17 @@ class Databases(Handler):
         except StepFault as fault:
             return databases.unanswered(fault, step)
         if absent(step):
-            return Finding("delete", [], "it is dumped first") if found else None
+            gone = found is None or not databases.is_ours(step["key"])
+            return None if gone else Finding("delete", [], "it is dumped first")
         if found is None:
             return Finding(
                 "create", [change(f, None, step[f]) for f in ("charset", "collation") if f in step]
             )
         rows = (("charset", found[0]), ("collation", found[1]))
-        changes = [
+        changes = databases.foreign(step) + [
             change(field, now, step[field]) for field, now in rows if field in step and now != step[field]
         ]
-        return Finding("update", changes) if changes else None
+        return Finding("update", changes, databases.note(step, changes)) if changes else None
 
     def record(self, step: Step, run: Run) -> Dict[str, Any]:
         """Its settings so far; a dropped database is not brought back (the dump is kept)."""
@@ -47,7 +54,10 @@ class Databases(Handler):
             return {}
         if found is None:
             return {"created": step["name"]}
-        return {"name": step["name"], "charset": found[0], "collation": found[1]}
+        if databases.will_refuse(step, exists=True):
+            return {"refused": True}
+        before = {"name": step["name"], "charset": found[0], "collation": found[1]}
+        return dict(before, foreign=not databases.is_ours(step["key"]))
 
     def apply(self, step: Step, run: Run) -> None:
         """CREATE, ALTER, or dump and DROP."""
@@ -55,8 +65,11 @@ class Databases(Handler):
         if absent(step):
             databases.dump_before_drop("mariadb", step["name"], mariadb.dump, run)
             _run("DROP DATABASE IF EXISTS {};\n".format(name), run)
+            databases.disclaim(step["key"])
             return
-        verb = "ALTER" if step["name"] in run.world.mariadb().databases else "CREATE"
+        exists = step["name"] in run.world.mariadb().databases
+        databases.claim(step, exists=exists)
+        verb = "ALTER" if exists else "CREATE"
         _run("{} DATABASE {}{};\n".format(verb, name, self._settings(step)), run)
 
     def _settings(self, values: Dict[str, Any]) -> str:
@@ -69,14 +82,19 @@ class Databases(Handler):
 
     def undo(self, record: Dict[str, Any], copies: str, run: Run) -> bool:
         """Drop what was made while it is empty, or set the old character set."""
+        if record.get("refused"):
+            return True
         if "created" in record:
             if record["created"] in run.world.mariadb().databases:
                 if not mariadb.is_empty(record["created"]):
                     return False
                 _run("DROP DATABASE {};\n".format(mariadb.identifier(record["created"])), run)
+            databases.disclaim("mariadb_database:" + record["created"])
             return True
         if "name" not in record:
             return False
+        if record.get("foreign"):
+            databases.disclaim("mariadb_database:" + record["name"])
         _run("ALTER DATABASE {}{};\n".format(mariadb.identifier(record["name"]), self._settings(record)), run)
         return True
 
@@ -95,17 +113,30 @@ class Users(Handler):
         except StepFault as fault:
             return databases.unanswered(fault, step, body or "")
         if absent(step):
-            return None if stored is None else Finding("delete", [])
+            return Finding("delete", []) if stored is not None and databases.is_ours(step["key"]) else None
         if stored is None:
             return Finding("create", [], body=body)
-        if databases.password_is(self._id(step), step["password"], stored):
-            return None
-        return Finding("update", [change("password", "other", "given")], body=body)
+        changes = databases.foreign(step)
+        if self._powers(step, world):
+            changes.append(change("powers", ", ".join(self._powers(step, world)), "none"))
+        if not databases.password_is(self._id(step), step["password"], stored):
+            changes.append(change("password", "other", "given"))
+        else:
+            body = None
+        return Finding("update", changes, databases.note(step, changes), body) if changes else None
+
+    def _powers(self, step: Step, world: World) -> List[str]:
+        """What the account may do to everything on the server: ours may nothing."""
+        return world.mariadb().powers.get(_account(step["name"], step["host"]), [])
 
     def record(self, step: Step, run: Run) -> Dict[str, Any]:
         """The stored hash so far."""
         stored = run.world.mariadb().users.get((step["name"], step["host"]))
-        return {"name": step["name"], "host": step["host"], "stored": stored, "removed": absent(step)}
+        if not absent(step) and databases.will_refuse(step, exists=stored is not None):
+            return {"refused": True}
+        before = {"name": step["name"], "host": step["host"], "stored": stored, "removed": absent(step)}
+        powers = [] if absent(step) else self._powers(step, run.world)
+        return dict(before, key=step["key"], foreign=not databases.is_ours(step["key"]), powers=powers)
 
     def apply(self, step: Step, run: Run) -> None:
         """CREATE, ALTER or DROP USER; the server is given the hash, never the password."""
@@ -113,23 +144,38 @@ class Users(Handler):
         if absent(step):
             _run("DROP USER IF EXISTS {};\n".format(account), run)
             databases.forget_password(self._id(step))
+            databases.disclaim(step["key"])
+            return
+        before = run.world.mariadb().users.get((step["name"], step["host"]))
+        databases.claim(step, exists=before is not None)
+        if self._powers(step, run.world):
+            everything = "REVOKE ALL PRIVILEGES ON *.* FROM {0};\nREVOKE GRANT OPTION ON *.* FROM {0};\n"
+            _run(everything.format(account), run)
+        if before is not None and databases.password_is(self._id(step), step["password"], before):
             return
         secret = databases.password(step["password"], run)
         stored = mariadb.native_hash(secret)
         run.scrubber.learn(stored)
-        verb = "ALTER" if (step["name"], step["host"]) in run.world.mariadb().users else "CREATE"
+        verb = "CREATE" if before is None else "ALTER"
         _run("{} USER {} IDENTIFIED BY PASSWORD {};\n".format(verb, account, mariadb.literal(stored)), run)
         now = run.world.mariadb().users.get((step["name"], step["host"]), "")
         databases.remember_password(self._id(step), step["password"], now)
 
     def undo(self, record: Dict[str, Any], copies: str, run: Run) -> bool:
         """Drop what was made, or set the old hash again."""
+        if record.get("refused"):
+            return True
         if record["removed"]:
             return False
         account = _account(record["name"], record["host"])
         if record["stored"] is None:
             _run("DROP USER IF EXISTS {};\n".format(account), run)
+            databases.disclaim(record["key"])
             return True
+        if record["powers"]:
+            _run("GRANT {} ON *.* TO {};\n".format(", ".join(record["powers"]), account), run)
+        if record["foreign"]:
+            databases.disclaim(record["key"])
         if not record["stored"].startswith("*"):
             return False  # it was no password of the native kind
         run.scrubber.learn(record["stored"])
@@ -157,7 +203,7 @@ class Grants(Handler):
         except StepFault as fault:
             return databases.unanswered(fault, step)
         wanted = [] if absent(step) else sorted(step["privileges"])
-        if held == wanted:
+        if held == wanted or (absent(step) and not databases.is_ours(_user_key(step))):
             return None
         action = "delete" if absent(step) else ("update" if held else "create")
         return Finding(action, [change("privileges", held, wanted)])

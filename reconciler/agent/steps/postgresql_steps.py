@@ -36,6 +36,47 @@ class Clusters(Handler):
             raise StepFault("postgresql-setup did not initialise {}".format(step["data"]))
 
 
+class Settings(Handler):
+    """`postgresql_setting`: a setting of the cluster that ALTER SYSTEM writes; it is in force after a restart."""
+
+    def check(self, step: Step, world: World) -> Optional[Finding]:
+        """Compare with what ALTER SYSTEM has written so far."""
+        try:
+            now = world.postgresql().settings.get(step["name"])
+        except StepFault as fault:
+            return databases.unanswered(fault, step)
+        wanted = None if absent(step) else step["value"]
+        if now == wanted:
+            return None
+        action = "delete" if absent(step) else ("create" if now is None else "update")
+        return Finding(action, [] if absent(step) else [change("value", now, wanted)])
+
+    def record(self, step: Step, run: Run) -> Dict[str, Any]:
+        """The value so far."""
+        return {"name": step["name"], "value": run.world.postgresql().settings.get(step["name"])}
+
+    def apply(self, step: Step, run: Run) -> None:
+        """ALTER SYSTEM SET or RESET."""
+        self._set(step["name"], None if absent(step) else step["value"], run)
+
+    def _set(self, name: str, value: Optional[str], run: Run) -> None:
+        how = "RESET {}".format(name) if value is None else "SET {} = {}".format(name, literal(value))
+        _run("ALTER SYSTEM {};\n".format(how), run)
+
+    def undo(self, record: Dict[str, Any], copies: str, run: Run) -> bool:
+        """Write the old value again."""
+        self._set(record["name"], record["value"], run)
+        return True
+
+
+# Until version 14 everybody may make tables in the database postgres, which all logins have in common.
+_COMMON_GROUND = (
+    "REVOKE CREATE ON SCHEMA public FROM PUBLIC;\n"
+    "REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC;\n"
+    "REVOKE CONNECT, TEMPORARY ON DATABASE template1 FROM PUBLIC;\n"
+)
+
+
 class Roles(Handler):
     """`postgresql_role`: a role that may log in with a password."""
 
@@ -50,19 +91,28 @@ class Roles(Handler):
         except StepFault as fault:
             return databases.unanswered(fault, step, body or "")
         if absent(step):
-            return None if role is None else Finding("delete", [])
+            return None if role is None or not databases.is_ours(step["key"]) else Finding("delete", [])
         if role is None:
             return Finding("create", [], body=body)
-        changes = [] if role.login else [change("login", before=False, after=True)]
+        changes = databases.foreign(step)
+        if not role.login:
+            changes.append(change("login", before=False, after=True))
+        if role.powers:
+            changes.append(change("powers", ", ".join(role.powers), "none"))
         if not databases.password_is(self._id(step), step["password"], role.verifier):
-            return Finding("update", [*changes, change("password", "other", "given")], body=body)
-        return Finding("update", changes) if changes else None
+            changes.append(change("password", "other", "given"))
+        else:
+            body = None
+        return Finding("update", changes, databases.note(step, changes), body) if changes else None
 
     def record(self, step: Step, run: Run) -> Dict[str, Any]:
         """The stored verifier so far."""
         role = run.world.postgresql().roles.get(step["name"])
-        stored = None if role is None else {"login": role.login, "verifier": role.verifier}
-        return {"name": step["name"], "stored": stored, "removed": absent(step)}
+        if not absent(step) and databases.will_refuse(step, exists=role is not None):
+            return {"refused": True}
+        stored = None if role is None else role._asdict()
+        before = {"name": step["name"], "stored": stored, "removed": absent(step)}
+        return dict(before, foreign=not databases.is_ours(step["key"]))
 
     def apply(self, step: Step, run: Run) -> None:
         """CREATE, ALTER or DROP ROLE; the server is given the verifier, never the password."""
@@ -70,14 +120,20 @@ class Roles(Handler):
         if absent(step):
             self._drop(step["name"], run)
             databases.forget_password(self._id(step))
+            databases.disclaim(step["key"])
             return
         role = run.world.postgresql().roles.get(step["name"])
-        if role is not None and databases.password_is(self._id(step), step["password"], role.verifier):
-            _run("ALTER ROLE {} LOGIN;\n".format(name), run)
-            return
+        databases.claim(step, exists=role is not None)
+        if role is not None:
+            taken = " ".join("NO" + power for power in role.powers)
+            _run("ALTER ROLE {} LOGIN {};\n".format(name, taken), run)
+            if databases.password_is(self._id(step), step["password"], role.verifier):
+                return
         stored = postgresql.verifier(databases.password(step["password"], run))
         run.scrubber.learn(stored)
         verb = "CREATE" if role is None else "ALTER"
+        if role is None:
+            _run(_COMMON_GROUND, run)
         _run("{} ROLE {} LOGIN PASSWORD {};\n".format(verb, name, literal(stored)), run)
         databases.remember_password(self._id(step), step["password"], stored)
 
@@ -94,6 +150,8 @@ class Roles(Handler):
 
     def undo(self, record: Dict[str, Any], copies: str, run: Run) -> bool:
         """Drop what was made, or set the old verifier again."""
+        if record.get("refused"):
+            return True
         if record["removed"]:
             return False
         stored = record["stored"]
@@ -101,13 +159,14 @@ class Roles(Handler):
         if stored is None:
             if record["name"] in run.world.postgresql().roles:
                 self._drop(record["name"], run)
+            databases.disclaim("postgresql_role:" + record["name"])
             return True
         run.scrubber.learn(stored["verifier"])
         secret = literal(stored["verifier"]) if stored["verifier"] else "NULL"
-        _run(
-            "ALTER ROLE {} {} PASSWORD {};\n".format(name, "LOGIN" if stored["login"] else "NOLOGIN", secret),
-            run,
-        )
+        words = " ".join(["LOGIN" if stored["login"] else "NOLOGIN", *stored["powers"]])
+        _run("ALTER ROLE {} {} PASSWORD {};\n".format(name, words, secret), run)
+        if record["foreign"]:
+            databases.disclaim("postgresql_role:" + record["name"])
         return True
 
 
@@ -121,15 +180,16 @@ class Databases(Handler):
         except StepFault as fault:
             return databases.unanswered(fault, step)
         if absent(step):
-            return Finding("delete", [], "it is dumped first") if found else None
+            gone = found is None or not databases.is_ours(step["key"])
+            return None if gone else Finding("delete", [], "it is dumped first")
         if found is None:
             return Finding("create", [change("owner", None, step["owner"])])
-        changes = []
+        changes = databases.foreign(step)
         if found.owner != step["owner"]:
             changes.append(change("owner", found.owner, step["owner"]))
         if found.public:
             changes.append(change("public_connect", before=True, after=False))
-        return Finding("update", changes) if changes else None
+        return Finding("update", changes, databases.note(step, changes)) if changes else None
 
     def record(self, step: Step, run: Run) -> Dict[str, Any]:
         """Its owner so far; a dropped database is not brought back (the dump is kept)."""
@@ -138,7 +198,13 @@ class Databases(Handler):
             return {}
         if found is None:
             return {"created": step["name"]}
-        return {"name": step["name"], "owner": found.owner, "public": found.public}
+        if databases.will_refuse(step, exists=True):
+            return {"refused": True}
+        before = {"name": step["name"], "owner": found.owner, "public": found.public}
+        if databases.is_ours(step["key"]):
+            return before
+        # what is in it changes hands, so it is written down whose it was
+        return dict(before, foreign=True, objects=postgresql.objects(step["name"]))
 
     def apply(self, step: Step, run: Run) -> None:
         """CREATE, ALTER, or dump and DROP."""
@@ -146,8 +212,16 @@ class Databases(Handler):
         if absent(step):
             databases.dump_before_drop("postgresql", step["name"], postgresql.dump, run)
             self._drop(step["name"], run)
+            databases.disclaim(step["key"])
             return
         found = run.world.postgresql().databases.get(step["name"])
+        adopting = found is not None and not databases.is_ours(step["key"])
+        databases.claim(step, exists=found is not None)
+        if adopting and step["owner"] != "postgres":
+            # owning a database gives no right to what others have made in it
+            owner = identifier(step["owner"])
+            taken = [(kind, name, owner) for kind, name, _ in postgresql.objects(step["name"])]
+            _run(postgresql.giving(taken), run, database=step["name"])
         statements = ""
         if found is None:
             statements += "CREATE DATABASE {} OWNER {};\n".format(name, identifier(step["owner"]))
@@ -164,16 +238,23 @@ class Databases(Handler):
         )
 
     def undo(self, record: Dict[str, Any], copies: str, run: Run) -> bool:
-        """Drop what was made while it is empty, or give it back to its owner."""
+        """Drop what was made while it is empty, or give it and what is in it back to their owners."""
+        if record.get("refused"):
+            return True
         if "created" in record:
             if record["created"] in run.world.postgresql().databases:
                 if not postgresql.is_empty(record["created"]):
                     return False
                 self._drop(record["created"], run)
+            databases.disclaim("postgresql_database:" + record["created"])
             return True
         if "name" not in record:
             return False
         name = identifier(record["name"])
+        if record.get("foreign"):
+            given = [(kind, what, owner) for kind, what, owner in record["objects"]]
+            _run(postgresql.giving(given), run, database=record["name"])
+            databases.disclaim("postgresql_database:" + record["name"])
         statements = "ALTER DATABASE {} OWNER TO {};\n".format(name, identifier(record["owner"]))
         if record["public"]:
             statements += "GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC;\n".format(name)
@@ -205,7 +286,7 @@ class Grants(Handler):
             schema = self._schema(step, world)
         except StepFault as fault:
             return databases.unanswered(fault, step)
-        if owns:
+        if owns or (absent(step) and not databases.is_ours("postgresql_role:" + step["role"])):
             return None  # an owner holds everything; taking it away from the owner would only confuse
         wanted = self._wanted(step)
         changes = [] if held == wanted else [change("privileges", held, wanted)]

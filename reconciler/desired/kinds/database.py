@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from reconciler.desired.kinds.common import Distinct, Kind, Manifest, Means, Name, Spec
 from reconciler.desired.kinds.drift import Drift
+from reconciler.desired.kinds.secrets import MaySeal, Sealed
 
 Identifier = Annotated[
     str,
@@ -32,8 +34,36 @@ Privilege = Annotated[
 ]  # fmt: skip
 
 
+_VISIBLE = "12 to 256 visible ASCII characters, without blanks"
+DatabasePassword = Annotated[
+    str | Sealed,
+    MaySeal(Annotated[str, StringConstraints(min_length=12, max_length=256, pattern=r"^[!-~]*$")], _VISIBLE),
+    Means("password", f"{_VISIBLE}, or {{age: …}}"),
+]
+
+
+def _source(value: str) -> str:
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError(f"is {value!r}, which is no network such as 10.0.0.0/8 or 192.0.2.7") from None
+    if network.prefixlen == 0:
+        raise ValueError("means everybody; name the networks that clients are in")
+    if network.is_multicast or network.network_address.is_unspecified:
+        raise ValueError(f"is {value!r}, from which no client comes")
+    return str(network)
+
+
+RemoteSource = Annotated[
+    str,
+    StringConstraints(max_length=43, pattern=r"^[0-9A-Fa-f:./]+$"),
+    AfterValidator(_source),
+    Means("network", "an address or network such as 10.0.0.0/8"),
+]
+
+
 class DatabaseSpec(Spec):
-    """A database; its password is made by the daemon, kept encrypted and written to the site's `.env`."""
+    """A database and its user. The login is written to the `.env` of the site that uses it."""
 
     server: Name = Field(description="Name of the Server that holds the database.")
     site: Name | None = Field(
@@ -45,6 +75,19 @@ class DatabaseSpec(Spec):
     )
     name: Identifier = Field(description="Name of the database on the server; unique per server and engine.")
     username: Identifier = Field(description="Login of the database user; unique per server and engine.")
+    password: DatabasePassword | None = Field(
+        default=None,
+        description="Password of the user, in clear or encrypted: `{age: …}`. Without it one is made and kept encrypted.",
+    )
+    adopt: bool = Field(
+        default=False,
+        description="Take over a database or user of this name that is on the node already; it is refused otherwise.",
+    )
+    remote_access: Annotated[tuple[RemoteSource, ...], Distinct] = Field(
+        default=(),
+        max_length=50,
+        description="Networks from which the user may connect; the engine listens to the network while any database needs it.",
+    )
     privileges: Annotated[tuple[Privilege, ...], Distinct] = Field(
         default=("ALL",),
         min_length=1,
