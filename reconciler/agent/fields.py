@@ -219,6 +219,11 @@ new_account = _but_not(
     "the system",
 )
 package = pattern(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}", "a plain package name")
+module = pattern(r"[a-z][a-z0-9-]{0,63}", "the name of a module")
+stream = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", "the name of a stream")
+software = pattern(
+    r"php-[78]\.[0-9]|nginx|caddy|mariadb|postgresql|redis", "a piece of software such as php-8.2"
+)
 url = pattern(
     r"https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?/[A-Za-z0-9._~/+%-]{1,500}\.rpm",
     "an https URL of an .rpm file",

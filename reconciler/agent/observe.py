@@ -88,6 +88,19 @@ def _dpkg_installed(names: List[str]) -> Set[str]:
     return installed
 
 
+def _rpm_versions(names: List[str]) -> Dict[str, str]:
+    shown = process.run(["rpm", "-q", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n", *names], timeout=120)
+    pairs = [line.split("\t") for line in shown.out.splitlines()]
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+
+def _dpkg_versions(names: List[str]) -> Dict[str, str]:
+    form = "${Package}\\t${Version}\\t${db:Status-Status}\\n"
+    shown = process.run(["dpkg-query", "-W", "-f", form, *names], timeout=120)
+    found = [line.split("\t") for line in shown.out.splitlines()]
+    return {parts[0]: parts[1] for parts in found if len(parts) == 3 and parts[2] == "installed"}
+
+
 def show_units(names: List[str]) -> Dict[str, UnitState]:
     """The state of each unit, all asked for at once. Raises StepFault."""
     wanted = ["LoadState", "ActiveState", "SubState", "UnitFileState"]
@@ -167,13 +180,17 @@ class World:
         self._groups: Dict[int, str] = {}
         self.postgresql_databases: Set[str] = set()
         self._labels: List[Step] = []
+        self._wanted_packages: Set[str] = set()
         for step in steps:
             self._expect(step)
 
     def _expect(self, step: Step) -> None:
         kind = step["type"]
-        if kind in ("package", "repository"):
-            self._names["packages"].append(step.get("name") or step["package"])
+        if kind in ("package", "repository", "module"):
+            name = step["name"] if kind == "package" else step["package"]
+            self._names["packages"].append(name)
+            if kind == "package" and step.get("state", "present") == "present":
+                self._wanted_packages.add(name)
         elif kind == "unit":
             self._names["units"].append(step["name"])
         elif kind == "selinux_labels":
@@ -269,6 +286,25 @@ class World:
     def installed(self, package: str) -> bool:
         """True when a package is installed. Raises StepFault."""
         return bool(self._get("packages", self._ask_packages).get(package, False))
+
+    def software_versions(self, steps: Iterable[Step]) -> Dict[str, str]:
+        """The version of each piece of software that package steps want: that of its first package."""
+        first: Dict[str, str] = {}
+        for step in steps:
+            if step["type"] == "package" and step.get("software") and step.get("state") != "absent":
+                first.setdefault(step["software"], step["name"])
+        found = self.versions(sorted(first.values()))
+        return {software: found[name] for software, name in first.items() if name in found}
+
+    def declared_packages(self) -> Set[str]:
+        """The packages that steps want on the node."""
+        return self._wanted_packages
+
+    def versions(self, names: List[str]) -> Dict[str, str]:
+        """The versions of those of these packages that are installed, as the package database has them."""
+        if not names:
+            return {}
+        return _rpm_versions(names) if self.package_manager == "dnf" else _dpkg_versions(names)
 
     def installed_now(self, package: str) -> bool:
         """`installed`, asked anew, of any package. Raises StepFault."""

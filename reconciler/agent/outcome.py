@@ -8,7 +8,13 @@ from .section import State
 
 
 def settled(
-    deployment: str, states: List[State], reloaded: List[str], started_at: str, *, cancelled: bool
+    deployment: str,
+    states: List[State],
+    reloaded: List[str],
+    started_at: str,
+    versions: Dict[str, str],
+    *,
+    cancelled: bool,
 ) -> Dict[str, Any]:
     """The Outcome of an apply that came to its end."""
     failed = any(state.state in ("failed", "skipped") for state in states)
@@ -18,6 +24,7 @@ def settled(
         "cancelled": cancelled,
         "sections": {state.section.id: state.value() for state in states},
         "reloaded": reloaded,
+        "versions": versions,
         "started_at": started_at,
         "finished_at": journal.now(),
     }

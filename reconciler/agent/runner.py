@@ -167,7 +167,10 @@ class Apply:
         self.pending.settle()
         cancelled = self._is_cancelled()
         self.journal.event("apply_done")
-        result = outcome.settled(self.deployment, told, reloaded, self.started_at, cancelled=cancelled)
+        versions = self.world.software_versions(self._steps())
+        result = outcome.settled(
+            self.deployment, told, reloaded, self.started_at, versions, cancelled=cancelled
+        )
         self.journal.finish(result)
         for deployment in self.pending.journals:
             journal.drop_undo(deployment)

@@ -65,9 +65,12 @@ def _shape(
 
 # A removal needs only the target; the other fields of these types are required when the state is present.
 SHAPES: Dict[str, Shape] = {
-    "package": _shape({"name": fields.package}, _STATE, _named("name")),
+    "package": _shape({"name": fields.package}, dict(_STATE, software=fields.software), _named("name")),
     "repository": _shape(
         {"package": fields.package}, {"url": fields.nullable(fields.url)}, _named("package")
+    ),
+    "module": _shape(
+        {"name": fields.module, "stream": fields.stream, "package": fields.package}, {}, _named("name")
     ),
     "hostname": _shape({"name": fields.host_name}, {}, lambda step: "node"),
     "group": _shape({"name": fields.new_account}, dict(_STATE, system=fields.boolean), _named("name")),

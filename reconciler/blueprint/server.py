@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reconciler.blueprint import database, selinux, steps, web
+from reconciler.blueprint import database, selinux, software, steps, web
 from reconciler.blueprint.model import Body, Section, Step
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.kinds import Database, Server
@@ -32,8 +32,9 @@ def _steps(
     repositories = platform.php_repositories if spec.software.php else ()
     for repository in dict.fromkeys((*repositories, *web.repositories(server, platform))):
         yield steps.repository(repository.package, repository.url)
-    for name in _packages(server, platform):
-        yield steps.package(name)
+    yield from software.streams(server, platform)
+    for name, piece in software.packages(server, platform).items():
+        yield steps.package(name, piece)
     if spec.hostname is not None:
         yield steps.hostname(spec.hostname)
     yield steps.directory(PANEL)
@@ -51,20 +52,6 @@ def _steps(
         yield from _mariadb(platform, templates, databases)
     if "postgresql" in spec.database_engines:
         yield from _postgresql(platform, templates, databases)
-
-
-def _packages(server: Server, platform: Platform) -> list[str]:
-    spec = server.spec
-    names = [*platform.packages, *web.packages(server, platform)]
-    for version in sorted(spec.software.php):
-        names += platform.php.packages_of(version)
-    if "mariadb" in spec.database_engines:
-        names.append(platform.mariadb.package)
-    if "postgresql" in spec.database_engines:
-        names.append(platform.postgresql.package)
-    if selinux.in_use(server, platform):
-        names += platform.selinux.packages
-    return list(dict.fromkeys(names))
 
 
 def _mariadb(platform: Platform, templates: Templates, databases: Sequence[Database]) -> Iterator[Step]:

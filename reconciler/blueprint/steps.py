@@ -10,14 +10,19 @@ from reconciler.kit.canonical import Json
 ROOT = "root"
 
 
-def package(name: str) -> Step:
-    """A package that must be installed."""
-    return Step("package", name, {"name": name})
+def package(name: str, software: str = "") -> Step:
+    """A package that must be installed; with `software` (`php-8.2`, `nginx`) it goes when that is no longer declared."""
+    return Step("package", name, {"name": name, "software": software} if software else {"name": name})
 
 
 def repository(name: str, url: str) -> Step:
     """A package that brings a repository; `url` is where it is when no enabled repository offers it."""
     return Step("repository", name, {"package": name, "url": url})
+
+
+def module(name: str, stream: str, package: str) -> Step:
+    """A module stream that is enabled before `package`, which comes from it, is installed."""
+    return Step("module", name, {"name": name, "stream": stream, "package": package})
 
 
 def hostname(name: str) -> Step:

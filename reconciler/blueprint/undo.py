@@ -7,10 +7,12 @@ from collections.abc import Collection, Sequence
 from reconciler.blueprint.model import Step
 from reconciler.kit.canonical import Json
 
-_NEVER = frozenset({"package", "repository", "hostname", "postgresql_cluster", "selinux_booleans"})
-"""Types that stay: what is installed may be used by others, a cluster is full of data, and how a switch stood is not known."""
+_NEVER = frozenset({"repository", "module", "hostname", "postgresql_cluster", "selinux_booleans"})
+"""Types that stay: what is installed may be used by others, a cluster is full of data, and how a switch stood is not known.
+Of packages only those of a piece of software go that a manifest names."""
 
 _IDENTITY = {
+    "package": ("name", "software"),
     "group": ("name",),
     "user": ("name", "home"),
     "directory": ("path",),
@@ -51,6 +53,8 @@ def removals(before: Sequence[Step], keep: Collection[str]) -> tuple[Step, ...]:
 def _undoable(step: Step) -> bool:
     if step.type in _NEVER or step.key in _KEPT or step.params.get("state") == "absent":
         return False
+    if step.type == "package":
+        return bool(step.params.get("software"))
     if step.type == "unit":
         return step.params.get("active") is not False or step.params.get("enabled") is not False
     return not (step.type == "file" and step.target.endswith(f"/{_REPLACED}"))

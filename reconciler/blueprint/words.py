@@ -29,6 +29,8 @@ def describe(step: Step) -> str:
     match step.type:
         case "package" | "hostname" | "group":
             words = f"{step.type} {params['name']}"
+        case "module":
+            words = f"module stream {name}:{params['stream']}"
         case "repository":
             words = f"package repository {name}"
         case "user":

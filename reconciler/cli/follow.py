@@ -23,6 +23,7 @@ _DOING = {
     "forget": "Forgetting",
     "repair": "Repairing drift",
     "clear": "Removing what moved away",
+    "uninstall": "Uninstalling software of",
 }
 _DONE = {
     "create": "Creation",
@@ -32,6 +33,7 @@ _DONE = {
     "forget": "Forgetting",
     "repair": "Repair",
     "clear": "Removal",
+    "uninstall": "Removal of software",
 }
 
 

@@ -26,6 +26,7 @@ _VERBS = {
     "wait": "Wait until resources have come to a condition.",
     "secrets": "Encrypt values for manifests.",
     "servers": "Enrol nodes and manage their keys.",
+    "software": "Show what is installed on the servers.",
     "source": "Show where each fleet's branch stands; accept a rewritten one.",
     "approve": "Let a plan pass that waits for a person.",
     "suspend": "Tell the daemon to leave something as it is.",

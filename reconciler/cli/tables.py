@@ -14,6 +14,7 @@ _STYLES = {
     "True": "green",
     "active": "green",
     "success": "green",
+    "installed": "green",
     "False": "bold red",
     "error": "bold red",
     "failed": "bold red",
@@ -22,6 +23,7 @@ _STYLES = {
     "provisioning": "yellow",
     "running": "yellow",
     "pending": "yellow",
+    "installing": "yellow",
     "suspended": "yellow",
 }
 

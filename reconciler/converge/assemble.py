@@ -19,6 +19,7 @@ from reconciler.plan.recorded import Recorded
 Identities = Mapping[Key, Mapping[str, str]]
 _WAYS = frozenset({"address", "port", "os", "sshKey", "hostKey"})
 _GONE = (Action.DELETE, Action.FORGET)
+_UNINSTALLED = "package"
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,16 @@ def _without(bundle: Bundle, locked: set[str]) -> Bundle:
     return replace(bundle, sections=tuple(left))
 
 
+def software_of(bundle: Bundle) -> dict[str, str]:
+    """Which piece of software each package belongs to, by the step's key."""
+    return {
+        step.key: str(step.params["software"])
+        for section in bundle.sections
+        for step in section.steps
+        if step.type == "package" and step.params.get("software")
+    }
+
+
 def masked_steps(nodes: Mapping[str, Fleet], known: Identities) -> dict[str, tuple[Step, ...]]:
     """Every resource's steps in plan form, by address: what gets recorded. Raises as `state`."""
     return {
@@ -197,6 +208,25 @@ def removals(node: NodeWork, recorded: Recorded, wanted: Mapping[str, tuple[Step
     return _undoing(found, recorded)
 
 
+def uninstalls(
+    plan: Plan, recorded: Recorded, wanted: Mapping[str, tuple[Step, ...]]
+) -> dict[str, dict[str, Step]]:
+    """The steps, by key, that take software off a server that it no longer declares, by the server's name.
+
+    They are no part of its first apply: a site may run on it until that one has come to its end.
+    """
+    found: dict[str, dict[str, Step]] = {}
+    for change in plan.effective:
+        if change.key.kind is not Kind.SERVER or change.action in _GONE:
+            continue
+        old = recorded.resources.get(change.previous or change.key)
+        keep = frozenset(step.key for step in wanted.get(str(change.key), ()))
+        undo = blueprint.removals(old.steps, keep) if old is not None else ()
+        if steps := {step.key: step for step in undo if step.type == _UNINSTALLED}:
+            found[change.key.name] = steps
+    return found
+
+
 def leavings(changes: Iterable[Change], recorded: Recorded) -> list[Section]:
     """The sections that remove from a node what moved away from it."""
     return _undoing([(change, frozenset()) for change in changes], recorded)
@@ -208,6 +238,7 @@ def _undoing(changes: Iterable[tuple[Change, frozenset[str]]], recorded: Recorde
     for change, keep in changes:
         old = recorded.resources.get(change.previous or change.key)
         undo = blueprint.removals(old.steps, keep) if old is not None else ()
+        undo = tuple(step for step in undo if step.type != _UNINSTALLED)
         if steps := tuple(step for step in undo if step.key not in seen):
             seen |= {step.key for step in steps}
             found.append(Section(str(change.key), steps))

@@ -24,7 +24,7 @@ from reconciler.nodes.target import Target
 from reconciler.plan.identity import check_fresh, identity
 from reconciler.plan.model import Action, Change, Plan
 from reconciler.plan.recorded import Recorded
-from reconciler.record import age, inventory
+from reconciler.record import age, inventory, software
 from reconciler.record import deployments as record
 from reconciler.record.deployments import Cause
 from reconciler.secrets.redact import Redactor
@@ -137,6 +137,7 @@ class Executor:
         # a move is done where it arrives before anything is taken away where it was
         leaving = assemble.departures(plan, run.servers)
         await self._each(self._clear(run, name, leaving[name]) for name in sorted(leaving))
+        await self._each(self._uninstall(run, name) for name in sorted(run.leaving))
         await self._without_node(run, work)
         if part.concludes:
             await self._store.awrite(lambda tx: outcomes.conclude(tx, run))
@@ -197,6 +198,41 @@ class Executor:
         )
         run.tell(key, "clear", worst, started.id)
 
+    async def _uninstall(self, run: Run, name: str) -> None:
+        """Take off a node what its server no longer declares, once nothing on it uses that any more.
+
+        It is an apply of its own: until the one before has come to its end, sites may run on what is to go. Until it is
+        done the server answers for it, so that the next plan goes on here.
+        """
+        key, leaving = Key(Kind.SERVER, name), run.leaving[name]
+        if not run.succeeded(key):
+            return
+        if behind := [r.key for r in run.results if r.state != "succeeded" and self._on(run, r.key, name)]:
+            why = f"it stays until {behind[0]} has followed"
+            await self._store.awrite(lambda tx: software.finish_removal(tx, name, why))
+            return
+        apply_id = ids.new()
+        started = await self._store.awrite(lambda tx: record.begin_clearing(tx, key, run.cause, apply_id))
+        run.begins(key, "uninstall", started.id)
+        undo = [Section(str(key), tuple(leaving.values()))]
+        answer = await self._ask(run, run.servers[name], {str(key): started.id}, undo, apply_id)
+        found = (
+            answer if isinstance(answer, Verdict) else verdict.of_section(name, str(key), answer, started.id)
+        )
+        failure = "" if found.state == "succeeded" else run.redact(found.message)
+        steps = tuple(leaving.values())
+
+        def end(tx: Tx) -> None:
+            record.end_clearing(tx, key, started.id, run.cause, steps, failure)
+            software.finish_removal(tx, name, failure)
+
+        await self._store.awrite(end)
+        run.tell(key, "uninstall", found, started.id)
+
+    @staticmethod
+    def _on(run: Run, key: Key, server: str) -> bool:
+        return any(change.key == key and change.server == server for change in run.plan.changes)
+
     async def _ask(
         self, run: Run, server: Server, of: Mapping[str, str], undo: Sequence[Section], apply_id: str
     ) -> Outcome | Verdict:
@@ -221,7 +257,14 @@ class Executor:
             server, fleet, run.known, access.source(run.passwords), undo, run.opened.locked
         )
         target = await self._store.aread(lambda tx: access.target(tx, server))
-        journal = Journal(self._store, server.name, of, run.redact, self._progress)
+        journal = Journal(
+            self._store,
+            server.name,
+            of,
+            run.redact,
+            self._progress,
+            software=assemble.software_of(state.bundle),
+        )
         self._progress.node(server.name, f"connecting to {target.address}")
         async with self._pool.node(target) as node:
             hello = await session.introduce(node, state)
@@ -249,7 +292,7 @@ class Executor:
         found = replace(found, message=run.redact(found.message))
         if found.state == "succeeded":
             try:
-                await self._store.awrite(lambda tx: outcomes.succeed(tx, run, key, change, found.message))
+                await self._store.awrite(lambda tx: outcomes.succeed(tx, run, key, change, found))
             except Conflict as conflict:
                 # what the node has is right, but the record cannot say so
                 found = verdict.of_fault(conflict)

@@ -53,9 +53,9 @@ def _givers(plan: Plan) -> list[Key]:
     ]
 
 
-def succeed(tx: Tx, run: Run, key: Key, change: Change | None, message: str) -> None:
+def succeed(tx: Tx, run: Run, key: Key, change: Change | None, found: Verdict) -> None:
     """The resource got where the plan wanted it. Conflict when the record cannot say so; `change` is None for a repair."""
-    deployment = run.started[key].id
+    deployment, message = run.started[key].id, found.message
     if change is None:
         record.succeed_again(tx, key, deployment, run.cause, message)
         return
@@ -63,9 +63,12 @@ def succeed(tx: Tx, run: Run, key: Key, change: Change | None, message: str) -> 
     if change.reason_code == "suspended" and old is not None and old.failed:
         record.note(tx, change, deployment, run.cause, message)
         return
-    record.succeed(tx, change, deployment, run.steps(change), run.cause, message)
+    record.succeed(tx, change, deployment, run.steps(change), run.cause, message, found.versions)
     if key.kind is Kind.SERVER and change.action is not Action.FORGET:
         _answer_on(tx, run, key)
+        # what is no longer wanted goes when everything else has followed
+        if leaving := run.leaving.get(key.name):
+            record.answer_for(tx, key, [step for step in run.left(change) if step.key in leaving])
     if (left := assemble.left_server(run.plan, change)) is not None:
         record.moved_away(tx, Key(Kind.SERVER, left), run.left(change), run.cause)
 
@@ -96,7 +99,7 @@ def fail(tx: Tx, run: Run, key: Key, change: Change | None, found: Verdict) -> N
     if change is None:
         record.fail_again(tx, key, deployment, run.cause, found.message, stalled=found.stalled)
     else:
-        record.fail(tx, change, deployment, run.cause, found.message, stalled=found.stalled)
+        record.fail(tx, change, deployment, run.cause, found.message, found.versions, stalled=found.stalled)
 
 
 def conclude(tx: Tx, run: Run) -> None:

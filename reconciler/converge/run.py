@@ -28,7 +28,8 @@ class Run:
 
     `recorded` is the state before it; `fleet` the one that the plan leaves, `nodes` the part of it on each server,
     `servers` also those that are forgotten, `known` what is allocated to each resource and `masked` every resource's
-    steps in plan form. `opened` are the `nodes` with what is encrypted in them opened. `applies` is the id of each node's apply, `started` the deployment of each resource.
+    steps in plan form. `opened` are the `nodes` with what is encrypted in them opened. `applies` is the id of each node's
+    apply, `leaving` the steps by key that take software off a server, by its name, `started` the deployment of each resource.
     """
 
     plan: Plan
@@ -41,6 +42,7 @@ class Run:
     known: Identities
     masked: Mapping[str, tuple[Step, ...]]
     applies: Mapping[str, str] = field(default_factory=dict)
+    leaving: Mapping[str, Mapping[str, Step]] = field(default_factory=dict)
     passwords: dict[str, Secret] = field(default_factory=dict)
     opened: Opened = field(default_factory=lambda: Opened({}, {}, ()), repr=False)
     redact: Redactor = field(default_factory=Redactor)
@@ -59,7 +61,9 @@ class Run:
             raise UsageFault(
                 f"what the nodes should have cannot be rendered: {fault}", hint="make the plan again"
             ) from fault
-        return Run(plan, cause, recorded, progress, fleet, nodes, assemble.servers_of(plan), known, masked)
+        run = Run(plan, cause, recorded, progress, fleet, nodes, assemble.servers_of(plan), known, masked)
+        run.leaving = assemble.uninstalls(plan, recorded, masked)
+        return run
 
     def steps(self, change: Change) -> tuple[Step, ...]:
         """What the change's resource has on its node once it is applied, in plan form."""

@@ -18,7 +18,7 @@ from reconciler.nodes.answers import Outcome
 from reconciler.nodes.node import Node
 from reconciler.nodes.pool import Pool
 from reconciler.plan.manifests import parse
-from reconciler.record import age, conditions
+from reconciler.record import age, conditions, software
 from reconciler.record import deployments as record
 from reconciler.secrets.redact import Redactor
 from reconciler.store import Store, Tx
@@ -142,6 +142,10 @@ def _written(tx: Tx, of: Mapping[str, str]) -> dict[tuple[str, Stream], str]:
 
 
 def _end(tx: Tx, left: _Left, answer: Outcome | Verdict) -> None:
+    if any(deployment.kind == Kind.SERVER.value for deployment in left.members):
+        if isinstance(answer, Outcome) and answer.state == "succeeded":
+            software.finish(tx, left.name, answer.versions)
+        software.interrupted(tx, left.name)
     for deployment in left.members:
         if deployments.get(tx, deployment.id).status not in deployments.UNFINISHED:
             continue

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from reconciler.converge.progress import ResultState
 from reconciler.errors import ReconcilerError
@@ -14,12 +15,14 @@ _AGAIN = "apply again: the agent settles what is in doubt"
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one resource ended. `stalled`: trying again will not help before a person acts."""
+    """How one resource ended. `stalled`: trying again will not help before a person acts. `versions`: what the node has of
+    the software that was asked for."""
 
     state: ResultState
     message: str
     hint: str = ""
     stalled: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def of_section(node: str, address: str, outcome: Outcome, deployment: str) -> Verdict:
@@ -34,13 +37,15 @@ def of_section(node: str, address: str, outcome: Outcome, deployment: str) -> Ve
         return Verdict("failed", f"{node}: {why}{doubt}", _AGAIN)
     match found.state:
         case "succeeded" | "unchanged":
-            return Verdict("succeeded", f"{count(found.changed, 'step')} changed on {node}")
+            said = f"{count(found.changed, 'step')} changed on {node}"
+            return Verdict("succeeded", said, versions=outcome.versions)
         case "skipped":
             message = f"{node}: {found.message or 'skipped'}"
             return Verdict("skipped", message, "it is tried again once what it needs is in order")
         case "failed":
             hint = f"reconciler deployments show {deployment} prints what the node said"
-            return Verdict("failed", f"{node}: {found.message or 'failed'}", hint, stalled=True)
+            said = f"{node}: {found.message or 'failed'}"
+            return Verdict("failed", said, hint, stalled=True, versions=outcome.versions)
 
 
 def nothing_to_do(node: str) -> Verdict:

@@ -125,6 +125,7 @@ class Outcome:
     """How an apply ended. `doubt` names the step without a result when the node went down in the middle.
 
     `cancelled`: a cancel was there before the end; what it stopped are the sections whose message is "cancelled".
+    `versions`: what the package database has of each piece of software that the sections want, such as `php-8.2`.
     """
 
     deployment: str
@@ -135,6 +136,7 @@ class Outcome:
     finished_at: str = ""
     doubt: str = ""
     cancelled: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -328,6 +330,9 @@ def outcome(source: Object) -> Outcome:
         finished_at=_text(source, "finished_at", "outcome"),
         doubt=_text(source, "doubt", "outcome"),
         cancelled=_get(source, "cancelled", bool, "outcome") if "cancelled" in source else False,
+        versions={
+            name: _word(item) for name, item in _object(source.get("versions", {}), "versions").items()
+        },
     )
 
 

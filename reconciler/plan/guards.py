@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.desired.kinds import Kind
 from reconciler.kit.text import count
+from reconciler.plan import uninstalling
 from reconciler.plan.kinds import spec_of
 from reconciler.plan.model import Action, Change, Finding, Plan, Risk
 from reconciler.plan.recorded import Recorded
@@ -36,6 +37,8 @@ def inspect(
         _protected(removals),
         _data_loss(removals),
         _server_with_sites(changes, recorded),
+        uninstalling.in_use(changes),
+        uninstalling.of_engines(changes, recorded),
         _mass_deletion(removals, recorded, thresholds or Thresholds()),
     )
     return tuple(finding for finding in found if finding is not None)

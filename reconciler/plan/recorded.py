@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.blueprint.model import Step
@@ -43,5 +43,7 @@ class Recorded:
     base_commit: str = ""
     next_site_number: Mapping[str, int] = field(default_factory=dict)
     """Server name to the number of its next system user; numbers are never used again."""
+    retained: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    """Server name to engine to the names of databases that are kept there and that no manifest declares any more."""
     offline: bool = False
     """The state comes from a commit, not from a database, so identities are placeholders."""

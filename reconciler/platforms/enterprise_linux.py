@@ -6,7 +6,19 @@ Units are installed disabled and stopped (systemd presets), and there is neither
 
 from __future__ import annotations
 
-from reconciler.platforms.model import CADDY, MariaDb, Nginx, Php, Platform, PostgreSql, Repository, SELinux
+from collections.abc import Mapping
+
+from reconciler.platforms.model import (
+    CADDY,
+    MariaDb,
+    Nginx,
+    Php,
+    Platform,
+    PostgreSql,
+    Repository,
+    SELinux,
+    Stream,
+)
 
 _PHP_PARTS = (
     "fpm",
@@ -49,8 +61,15 @@ SELINUX_PACKAGES = ("policycoreutils", "policycoreutils-python-utils", "checkpol
 """policycoreutils brings semodule_package, semodule and restorecon, the Python tools semanage."""
 
 
-def platform(major: int, *, mariadb: str, postgresql: str, open_root: bool) -> Platform:
-    """Enterprise Linux `major`; the database servers are named by their packages."""
+def platform(
+    major: int,
+    *,
+    mariadb: str,
+    postgresql: str,
+    open_root: bool,
+    streams: Mapping[str, Stream] | None = None,
+) -> Platform:
+    """Enterprise Linux `major`; the database servers are named by their packages, `streams` are enabled before."""
     epel = Repository(
         "epel-release", f"https://dl.fedoraproject.org/pub/epel/epel-release-latest-{major}.noarch.rpm"
     )
@@ -60,6 +79,7 @@ def platform(major: int, *, mariadb: str, postgresql: str, open_root: bool) -> P
         os_version=str(major),
         package_manager="dnf",
         packages=("logrotate",),
+        streams=streams or {},
         php_repositories=(
             epel,
             Repository("remi-release", f"https://rpms.remirepo.net/enterprise/remi-release-{major}.rpm"),

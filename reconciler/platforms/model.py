@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
 
@@ -13,6 +13,14 @@ class Repository:
 
     package: str
     url: str
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A module of dnf, and the stream of it that is enabled."""
+
+    module: str
+    stream: str
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,7 @@ class Platform:
 
     `web_repositories` bring web servers that the distribution itself lacks, by their package. `caddy` is None where no
     repository that is a package offers it.
+    `streams` are the module streams by piece of software; empty where there are no modules, or the plain package serves.
     """
 
     name: str
@@ -168,6 +177,7 @@ class Platform:
     mariadb: MariaDb
     postgresql: PostgreSql
     selinux: SELinux
+    streams: Mapping[str, Stream] = field(default_factory=dict)
 
     def web(self, name: Literal["nginx", "caddy"]) -> WebServer:
         """The web server that a Server's `spec.webServer` names. Whoever needs its account, unit or logs asks this.

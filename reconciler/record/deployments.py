@@ -166,9 +166,18 @@ def start(tx: Tx, deployment: str) -> None:
 
 
 def succeed(
-    tx: Tx, change: Change, deployment: str, steps: Sequence[Step], cause: Cause, message: str
+    tx: Tx,
+    change: Change,
+    deployment: str,
+    steps: Sequence[Step],
+    cause: Cause,
+    message: str,
+    versions: Mapping[str, str] | None = None,
 ) -> None:
-    """The node has followed: bring rows, inventory and conditions to what the change says, and end the deployment."""
+    """The node has followed: bring rows, inventory and conditions to what the change says, and end the deployment.
+
+    `versions` is what a server's node has of the software that it declares.
+    """
     key = change.key
     if change.action in (Action.DELETE, Action.FORGET):
         inventory_rows.forget(tx, key.kind.value, key.name)
@@ -190,7 +199,7 @@ def succeed(
         suspended = isinstance(manifest, Site) and manifest.spec.state == "suspended"
         resources.set_state(tx, key, "ready", suspended=suspended)
         if isinstance(manifest, Server):
-            software.finish(tx, manifest, ok=True)
+            software.finish(tx, manifest.name, versions or {})
         conditions.succeed(tx, key, cause.commit, message)
     _end(tx, key, deployment, message, ok=True)
 
@@ -215,7 +224,16 @@ def note(tx: Tx, change: Change, deployment: str, cause: Cause, message: str) ->
     _end(tx, change.key, deployment, message, ok=True)
 
 
-def fail(tx: Tx, change: Change, deployment: str, cause: Cause, message: str, *, stalled: bool) -> None:
+def fail(
+    tx: Tx,
+    change: Change,
+    deployment: str,
+    cause: Cause,
+    message: str,
+    versions: Mapping[str, str] | None = None,
+    *,
+    stalled: bool,
+) -> None:
     """The attempt failed: say so on the deployment, the row and the conditions; the next plan tries again."""
     key = change.key
     before = _parsed(key, change.before)
@@ -226,7 +244,8 @@ def fail(tx: Tx, change: Change, deployment: str, cause: Cause, message: str, *,
     resources.set_state(tx, key, "error")
     manifest = _parsed(key, change.after)
     if isinstance(manifest, Server):
-        software.finish(tx, manifest, ok=False)
+        software.finish(tx, manifest.name, versions or {}, message)
+        software.finish_removal(tx, manifest.name, message)
     if inventory_rows.get(tx, key.kind.value, key.name) is not None:
         conditions.fail(tx, key, cause.commit, message, stalled=stalled)
     _end(tx, key, deployment, message, ok=False)

@@ -15,7 +15,7 @@ from reconciler.kit import canonical
 from reconciler.plan.model import Change
 from reconciler.plan.recorded import Recorded, RecordedResource
 from reconciler.store import Tx
-from reconciler.store.queries import conditions, inventory, revisions, servers
+from reconciler.store.queries import conditions, databases, inventory, revisions, servers
 from reconciler.store.queries.inventory import InventoryEntry
 
 READY = "Ready"
@@ -50,7 +50,18 @@ def recorded(tx: Tx, fleet: str | None = None, on: Collection[str] | None = None
         lineage=inventory.lineage(tx),
         base_commit=newest.commit if newest else "",
         next_site_number={row.name: row.next_site_number for row in servers.all(tx)},
+        retained=_retained(tx),
     )
+
+
+def _retained(tx: Tx) -> dict[str, dict[str, list[str]]]:
+    """The retained databases by server and engine."""
+    names = {row.id: row.name for row in servers.all(tx)}
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in databases.all(tx):
+        if row.status == "retained" and row.server_id in names:
+            found.setdefault(names[row.server_id], {}).setdefault(row.type, []).append(row.name)
+    return found
 
 
 @dataclass(frozen=True)

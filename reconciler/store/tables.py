@@ -135,6 +135,8 @@ software_installations = sa.Table(
     text("version"),
     text("action"),
     text("status", default="pending"),
+    text("installed_version", null=True),
+    text("reason", null=True),
     *stamps(),
     one_of("type", words.SoftwareType),
     one_of("action", words.SoftwareAction),

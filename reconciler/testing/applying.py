@@ -150,8 +150,19 @@ class Apply:
             self._started_at,
             self._journal.now(),
             cancelled=cancelled,
+            versions=self._versions(),
         )
         self._journal.finish(outcome)
+
+    def _versions(self) -> dict[str, str]:
+        """What is installed of each piece of software: every package is of one version here."""
+        return {
+            str(step["software"]): "1.0-1"
+            for section in self._course.chosen
+            for step in section.steps
+            if step["type"] == "package" and step.get("software") and not things.absent(step)
+            if self._site.things.get(str(step["key"])) is not None
+        }
 
 
 def _batches(steps: Sequence[Step]) -> Iterator[list[Step]]:

@@ -111,6 +111,11 @@ def _compare(things: Things, step: Step) -> _Found | None:
     if kind == "hostname":
         was = now["name"] if now else ""
         return None if was == step["name"] else ("update", [("name", was, step["name"])], "")
+    if kind == "module":
+        was = now["stream"] if now else None
+        if was == step["stream"] or f"package:{step['package']}" in things:
+            return None
+        return ("update" if was else "create", [("stream", was, step["stream"])], "")
     if kind == "postgresql_cluster":
         made = now is not None or step["setup"] == "none"
         return None if made else ("create", [("data", None, step["data"])], "")

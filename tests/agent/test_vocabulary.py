@@ -20,6 +20,7 @@ GOOD: list[dict[str, Any]] = [
     package("libstdc++", "absent"),
     {"type": "repository", "key": "repository:epel-release", "package": "epel-release"},
     {"type": "repository", "key": "repository:r", "package": "r", "url": "https://rpms.test/e/remi-release-9.rpm"},
+    {"type": "module", "key": "module:nginx", "name": "nginx", "stream": "1.24", "package": "nginx"},
     {"type": "hostname", "key": "hostname:node", "name": "web1.example.test"},
     {"type": "group", "key": "group:web", "name": "web", "system": True},
     user("web1", groups=["web"], comment="site shop"),

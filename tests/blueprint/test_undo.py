@@ -158,9 +158,14 @@ def test_what_a_changed_resource_no_longer_has_goes_before_its_other_steps() -> 
     assert made[2].key == "user:web1"
 
 
-def test_a_server_keeps_its_packages_and_the_access_rules_of_its_database() -> None:
+def test_a_server_loses_the_software_that_it_names_and_keeps_other_packages_and_access_rules() -> None:
     undone = blueprint.removals(_sections(fleet_of(SERVER))["Server/web1"].steps, ())
-    assert [step.key for step in undone] == [
+    assert (
+        {step.target for step in undone if step.type == "package"}
+        == {step.target for step in undone if step.type == "package" and step.params["software"]}
+        >= {"nginx", "mariadb-server", "postgresql-15", "php8.2-fpm"}
+    )
+    assert [step.key for step in undone if step.type != "package"] == [
         "unit:postgresql.service",
         "unit:mariadb.service",
         "file:/etc/mysql/mariadb.conf.d/99-panel.cnf",

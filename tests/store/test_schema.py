@@ -20,12 +20,14 @@ from reconciler.store.queries import databases
 
 from .filled import PASSWORD, counts, fill
 
-REBUILD = """
+NEWEST = schema.REVISIONS[-1]
+NEXT = f"{int(NEWEST) + 1:04}"
+REBUILD = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "{NEXT}"
+down_revision = "{NEWEST}"
 
 
 def upgrade() -> None:
@@ -33,11 +35,11 @@ def upgrade() -> None:
         with op.batch_alter_table(table, recreate="always") as batch:
             batch.add_column(sa.Column("note", sa.Text, nullable=True))
 """
-DANGLE = """
+DANGLE = f"""
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "{NEXT}"
+down_revision = "{NEWEST}"
 
 
 def upgrade() -> None:
@@ -91,11 +93,11 @@ def test_rebuilding_tables_of_a_filled_database_keeps_every_row(path: Path, box:
     with Store.open(path, box) as store:
         ids = store.write(fill)
         before = store.read(counts)
-    (scripts / "versions" / "r0005_rebuild.py").write_text(REBUILD)
-    schema.migrate(path, scripts=scripts, head="0005")
+    (scripts / "versions" / f"r{NEXT}_rebuild.py").write_text(REBUILD)
+    schema.migrate(path, scripts=scripts, head=NEXT)
     with closing(sqlite3.connect(path)) as connection:
         after = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in before}
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0005",)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (NEXT,)
         assert connection.execute("SELECT note, ssh_key_id FROM servers").fetchone() == (None, ids.key)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
     assert after == before
@@ -120,9 +122,9 @@ def test_a_migration_that_would_leave_dangling_references_changes_nothing(
 ) -> None:
     with Store.open(path, box) as store:
         store.write(fill)
-    (scripts / "versions" / "r0005_dangle.py").write_text(DANGLE)
+    (scripts / "versions" / f"r{NEXT}_dangle.py").write_text(DANGLE)
     with pytest.raises(StoreDamaged, match="dangling references in sites; nothing was changed"):
-        schema.migrate(path, scripts=scripts, head="0005")
+        schema.migrate(path, scripts=scripts, head=NEXT)
     with Store.open(path, box) as store:
         assert store.read(counts)["sites"] == 1
 
@@ -132,16 +134,16 @@ def test_opening_an_older_database_migrates_it_after_a_backup(
 ) -> None:
     with Store.open(path, box) as store:
         ids = store.write(fill)
-    (scripts / "versions" / "r0005_rebuild.py").write_text(REBUILD)
+    (scripts / "versions" / f"r{NEXT}_rebuild.py").write_text(REBUILD)
     monkeypatch.setattr(schema, "MIGRATIONS", scripts)
-    monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002", "0003", "0004", "0005"))
-    monkeypatch.setattr(schema, "HEAD", "0005")
+    monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, NEXT))
+    monkeypatch.setattr(schema, "HEAD", NEXT)
     with Store.open(path, box) as store:
         assert store.read(lambda tx: databases.password_of(tx, ids.database)).reveal() == PASSWORD
-    assert schema.revision_of(path) == "0005"
-    kept = path.with_name("state.sqlite.before-0005")
+    assert schema.revision_of(path) == NEXT
+    kept = path.with_name(f"state.sqlite.before-{NEXT}")
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert schema.revision_of(kept) == "0004"
+    assert schema.revision_of(kept) == NEWEST
 
 
 def test_denials_of_before_they_were_counted_are_one_each_of_their_time(tmp_path: Path) -> None:
@@ -194,7 +196,9 @@ def test_sites_of_before_stay_and_later_ones_need_no_php(tmp_path: Path) -> None
 def test_a_database_of_a_newer_version_is_left_alone(path: Path, box: Box) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreDamaged, match="schema revision 9999, this program knows up to 0004") as caught:
+    with pytest.raises(
+        StoreDamaged, match=f"schema revision 9999, this program knows up to {NEWEST}"
+    ) as caught:
         Store.open(path, box)
     assert "newer version" in caught.value.hint
 

@@ -2,12 +2,13 @@
 
 from typing import Dict
 
-from . import accounts, files, mariadb_steps, packages, postgresql_steps, selinux_steps, units
+from . import accounts, files, mariadb_steps, modules, packages, postgresql_steps, selinux_steps, units
 from .contract import Handler
 
 HANDLERS: Dict[str, Handler] = {
     "package": packages.Packages(),
     "repository": packages.Repositories(),
+    "module": modules.Streams(),
     "hostname": accounts.Hostname(),
     "group": accounts.Groups(),
     "user": accounts.Users(),

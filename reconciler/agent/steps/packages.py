@@ -9,6 +9,7 @@ from .. import cancel, package_lock, places, process
 from ..faults import StepFault
 from ..observe import World
 from ..vocabulary import Step
+from . import removal
 from .contract import Finding, Handler, Run, absent, change
 
 _TRANSACTION_SECONDS = 1800.0
@@ -71,6 +72,12 @@ def _no_package_lists() -> bool:
     return not any(name.endswith("_Packages") or "_Packages." in name for name in names)
 
 
+def dnf_module(verb: str, name: str, run: Run) -> str:
+    """`dnf module VERB NAME`: an empty text, or what dnf said when it failed. Raises StepFault while it is locked, Cancelled."""
+    done = _unlocked(lambda: _dnf(["module", verb, name], run), "dnf")
+    return "" if done.ok() else done.reason("dnf module " + verb)
+
+
 def transaction(verb: str, names: List[str], run: Run) -> None:
     """Install or remove packages in one transaction. Raises StepFault with what the package manager said."""
     if run.world.package_manager == "dnf":
@@ -131,8 +138,16 @@ class Packages(Handler):
         self.apply_all([step], run)
 
     def apply_all(self, steps: List[Step], run: Run) -> None:
-        """One transaction; all steps have the same state."""
-        transaction("remove" if absent(steps[0]) else "install", [step["name"] for step in steps], run)
+        """One transaction; all steps have the same state. What came along with software goes with it."""
+        names = [step["name"] for step in steps]
+        if not absent(steps[0]):
+            transaction("install", names, run)
+            return
+        software = [step["name"] for step in steps if step.get("software")]
+        if software:
+            plain = [name for name in names if name not in software]
+            names = plain + removal.with_companions(software, run.world.declared_packages(), run)
+        transaction("remove", sorted(set(names)), run)
 
 
 class Repositories(Handler):

@@ -15,18 +15,20 @@ from reconciler.store.transaction import Tx
 from reconciler.store.words import SoftwareAction, SoftwareStatus, SoftwareType
 
 TRANSITIONS: dict[SoftwareStatus, frozenset[SoftwareStatus]] = {
-    "pending": frozenset({"installing", "failed"}),
-    "installing": frozenset({"installed", "removed", "failed"}),
-    "failed": frozenset({"installing"}),
+    "pending": frozenset({"installing", "installed", "removed", "failed"}),
+    "installing": frozenset({"pending", "installed", "removed", "failed"}),
+    "failed": frozenset({"pending", "installing", "installed", "removed"}),
     "installed": frozenset(),
     "removed": frozenset(),
 }
-"""From each state the ones that may follow; a failed record may be tried again, an ended one gets a successor."""
+"""From each state the ones that may follow; a failed record may be tried again, an ended one gets a successor. What is found
+in place needs no installing."""
 
 
 @dataclass(frozen=True)
 class SoftwareInstallation:
-    """`version` is empty where only one version can be there."""
+    """`version` is a series, such as `8.2` of PHP, and empty where only one can be there. `installed_version` is what the
+    node's package database said last, `reason` why the last attempt failed."""
 
     id: str
     server_id: str
@@ -34,6 +36,8 @@ class SoftwareInstallation:
     version: str
     action: SoftwareAction
     status: SoftwareStatus
+    installed_version: str | None
+    reason: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -62,15 +66,36 @@ def put(
     return rows.by_id(tx, table, SoftwareInstallation, rows.insert(tx, table, values))
 
 
-def advance(tx: Tx, installation_id: str, status: SoftwareStatus) -> SoftwareInstallation:
-    """Moves a record on. StoreFault when `status` cannot follow the one it has."""
+def advance(
+    tx: Tx,
+    installation_id: str,
+    status: SoftwareStatus,
+    *,
+    version: str | None = None,
+    reason: str | None = None,
+) -> SoftwareInstallation:
+    """Moves a record on, with the version found on the node or the reason of a failure. StoreFault when `status` cannot
+    follow the one it has."""
     known = rows.by_id(tx, table, SoftwareInstallation, installation_id)
     if status not in TRANSITIONS[known.status]:
         raise StoreFault(
             f"software installation {installation_id} is {known.status} and cannot become {status}"
         )
-    rows.update(tx, table, installation_id, {"status": status})
+    values = {"status": status, "reason": reason}
+    if version is not None:
+        values["installed_version"] = version
+    rows.update(tx, table, installation_id, values)
     return rows.by_id(tx, table, SoftwareInstallation, installation_id)
+
+
+def note_version(tx: Tx, installation_id: str, version: str) -> None:
+    """Keeps which version the node has of something that is installed, whoever brought it there."""
+    rows.update(tx, table, installation_id, {"installed_version": version})
+
+
+def open_records(tx: Tx, server_id: str) -> list[SoftwareInstallation]:
+    """What has not ended on a server, failed attempts among it; oldest first."""
+    return [record for record in all(tx, server_id) if TRANSITIONS[record.status]]
 
 
 def all(tx: Tx, server_id: str) -> list[SoftwareInstallation]:  # noqa: A001 - read as `software_installations.all(tx, …)`

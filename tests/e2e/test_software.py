@@ -1,0 +1,160 @@
+"""The life of software on freshly installed servers of both families: what is recorded of it, and what goes with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from lab import Lab, Node
+
+from .harness import PHP, Stage, boot, fetch, upload
+
+VERSION_OF = {
+    "el": "rpm -q --qf '%{{VERSION}}-%{{RELEASE}}' {}",
+    "deb": "dpkg-query -W -f '${{Version}}' {}",
+}
+PACKAGE = {
+    "nginx": {"el": "nginx", "deb": "nginx"},
+    "mariadb": {"el": "mariadb-server", "deb": "mariadb-server"},
+    "php 8.2": {"el": "php82-php-fpm", "deb": "php8.2-fpm"},
+    "php 8.4": {"el": "php84-php-fpm"},
+}
+FAMILIES = pytest.mark.parametrize("server", ["el", "deb"])
+
+
+@pytest.fixture(scope="module")
+def bare(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Servers `el` and `deb`, enrolled and applied for the first time, with a site on each."""
+    nodes = boot(lab, el="el9", deb="debian12")
+    made = Stage.build(tmp_path_factory.mktemp("software"))
+    try:
+        for name, node in nodes.items():
+            made.enroll(name, node)
+            made.fleet.change("Server", name, databaseEngines=["mariadb"])
+            made.site(f"site-{name}", name)
+        made.fleet.commit()
+        assert made.run("software", "list").out == "No software is recorded.\n"
+        made.apply()
+        for name, node in nodes.items():
+            upload(node, made.user(f"site-{name}"), "<?php echo PHP_VERSION;")
+        yield made
+    finally:
+        for node in nodes.values():
+            node.remove()
+
+
+def rows(stage: Stage, server: str, *words: str) -> dict[str, list[Mapping[str, Any]]]:
+    """The records of a server by piece of software, oldest first."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in json.loads(stage.run("software", "list", "--server", server, "-o", "json", *words).out):
+        found.setdefault(" ".join(filter(None, (row["type"], row["series"]))), []).append(row)
+    return found
+
+
+def states(stage: Stage, server: str) -> dict[str, list[tuple[str, str]]]:
+    every = rows(stage, server, "--history")
+    return {name: [(row["action"], row["status"]) for row in found] for name, found in every.items()}
+
+
+def packages(node: Node, server: str) -> set[str]:
+    """What is installed."""
+    form = (
+        "rpm -qa --qf '%{NAME}\\n'"
+        if server == "el"
+        else "dpkg-query -W -f '${Package} ${db:Status-Status}\\n'"
+    )
+    return {line.split()[0] for line in node.output(form).splitlines() if not line.endswith("config-files")}
+
+
+def changed(stage: Stage, server: str, *words: str, code: int = 0, **spec: object) -> str:
+    stage.fleet.change("Server", server, **spec)
+    stage.fleet.commit()
+    return stage.apply(*words, code=code).text
+
+
+@FAMILIES
+def test_what_is_installed_is_recorded_with_the_version_that_the_node_has(bare: Stage, server: str) -> None:
+    node = bare.nodes[server]
+    found = rows(bare, server)
+    assert set(found) == {
+        "nginx",
+        "mariadb",
+        *(f"php {version}" for version in PHP["el9" if server == "el" else "debian12"]),
+    }
+    for name, (row,) in found.items():
+        version = node.output(VERSION_OF[server].format(PACKAGE[name][server]))
+        assert (row["action"], row["status"], row["version"]) == ("install", "installed", version)
+    assert fetch(node, f"site-{server}.test")[1].startswith("8.2.")
+    bare.in_sync()
+
+
+@FAMILIES
+def test_a_database_server_goes_with_an_approval_and_leaves_its_data(bare: Stage, server: str) -> None:
+    node = bare.nodes[server]
+    node.run(
+        "mariadb -e 'CREATE DATABASE keepsake; CREATE TABLE keepsake.t (n INT); INSERT INTO keepsake.t VALUES (42)'"
+    )
+    before = packages(node, server)
+    said = changed(bare, server, databaseEngines=[], code=3)
+    assert "engine-removal: mariadb of Server/" in said
+    assert "mariadb-server" in packages(node, server)
+    bare.apply("--approve", "engine-removal")
+    gone = before - packages(node, server)
+    assert "mariadb-server" in gone
+    assert {
+        name
+        for name in gone
+        if not name.startswith(
+            ("mariadb", "galera", "mysql", "lib", "perl", "rsync", "lsof", "socat", "pv", "gawk")
+        )
+    } == set()
+    assert node.run("systemctl is-active mariadb", check=False).stdout.strip() != "active"
+    assert node.run("ls /var/lib/mysql/keepsake", check=False).returncode == 0
+    assert states(bare, server)["mariadb"] == [("install", "installed"), ("uninstall", "removed")]
+    assert "mariadb" not in rows(bare, server)
+    bare.in_sync()
+
+    changed(bare, server, databaseEngines=["mariadb"])
+    assert node.output("mariadb -N -e 'SELECT n FROM keepsake.t'") == "42"
+    assert states(bare, server)["mariadb"][-1] == ("install", "installed")
+    assert fetch(node, f"site-{server}.test")[1].startswith("8.2.")
+
+
+def test_a_version_of_php_goes_with_what_came_along_and_nothing_else(bare: Stage) -> None:
+    node = bare.nodes["el"]
+    node.run("dnf -q -y install php84-php-pecl-redis6", timeout=120)
+    before = packages(node, "el")
+    said = changed(bare, "el", software={"php": ["8.2"]}, code=1)
+    assert "php84-php-pecl-redis6" in said
+    assert "remove that first" in said
+    assert packages(node, "el") == before
+    (row,) = rows(bare, "el")["php 8.4"]
+    assert (row["action"], row["status"]) == ("uninstall", "failed")
+    assert "php84-php-pecl-redis6" in row["reason"]
+
+    node.run("dnf -q -y remove php84-php-pecl-redis6", timeout=120)
+    bare.apply()
+    gone = before - packages(node, "el")
+    assert {name for name in gone if not name.startswith("php84-")} == set()
+    assert {"php84-runtime", "php84-php-common", "php84-php-fpm"} <= gone
+    assert states(bare, "el")["php 8.4"] == [("install", "installed"), ("uninstall", "removed")]
+    assert fetch(node, "site-el.test")[1].startswith("8.2.")
+    bare.in_sync()
+
+
+def test_a_site_and_its_old_version_move_and_go_in_one_commit(bare: Stage) -> None:
+    node = bare.nodes["el"]
+    bare.fleet.change("Server", "el", software={"php": ["8.4"]})
+    bare.fleet.change("Site", "site-el", phpVersion="8.4")
+    bare.fleet.commit()
+    bare.apply()
+    assert not {name for name in packages(node, "el") if name.startswith("php82-")}
+    assert node.output("systemctl is-active panel-fpm-site-el") == "active"
+    assert states(bare, "el")["php 8.2"][-1] == ("uninstall", "removed")
+    # the look-alike's php-fpm is a script, which a reload does not run anew
+    node.run("systemctl restart panel-fpm-site-el")
+    assert fetch(node, "site-el.test")[1].startswith("8.4.")
+    bare.in_sync()
