@@ -29,10 +29,12 @@ def describe(step: Step) -> str:
     match step.type:
         case "package" | "hostname" | "group":
             words = f"{step.type} {params['name']}"
-        case "module":
-            words = f"module stream {name}:{params['stream']}"
-        case "repository":
-            words = f"package repository {name}"
+        case "module" | "repository":
+            words = (
+                f"module stream {name}:{params['stream']}"
+                if "stream" in params
+                else f"package repository {name}"
+            )
         case "user":
             words = f"system user {name} with home {params['home']}"
         case "directory" | "file":
