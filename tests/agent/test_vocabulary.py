@@ -20,7 +20,6 @@ GOOD: list[dict[str, Any]] = [
     package("libstdc++", "absent"),
     {"type": "repository", "key": "repository:epel-release", "package": "epel-release"},
     {"type": "repository", "key": "repository:r", "package": "r", "url": "https://rpms.test/e/remi-release-9.rpm"},
-    {"type": "module", "key": "module:nginx", "name": "nginx", "stream": "1.24", "package": "nginx"},
     {"type": "hostname", "key": "hostname:node", "name": "web1.example.test"},
     {"type": "group", "key": "group:web", "name": "web", "system": True},
     user("web1", groups=["web"], comment="site shop"),
@@ -84,6 +83,8 @@ HOSTILE = [
     ["x"],
     {"x": 1},
     True,
+    {"type": "module", "key": "module:nginx", "name": "nginx", "stream": "1.24", "package": "nginx"},
+    dict(package("php8.2-fpm", "absent"), software="php-8.2"),
 ]
 NAMED = [
     (package("nginx"), "name"),

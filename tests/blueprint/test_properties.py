@@ -124,9 +124,15 @@ def test_after_removing_everything_only_what_is_never_undone_is_left(fleet: Flee
     bundle = _bundle(fleet, blueprint.masked)
     gone = Bundle(bundle.server, bundle.package_manager, tuple(_undo(fleet, ())))
     left = _node_after(_node_after({}, bundle), gone).values()
-    stays = {"package", "repository", "hostname", "postgresql_cluster", "selinux_booleans"}
+    stays = {"repository", "module", "hostname", "postgresql_cluster", "selinux_booleans"}
     for step in left:
-        kept = step.type in stays or step.key == "selinux_module:panel" or step.target.endswith("pg_hba.conf")
+        named = step.type == "package" and "software" in step.params
+        kept = (
+            step.type in stays
+            or (step.type == "package" and not named)
+            or step.key == "selinux_module:panel"
+            or step.target.endswith("pg_hba.conf")
+        )
         assert kept or step.params.get("active") is False
 
 
