@@ -138,7 +138,9 @@ policy_source = pattern(r"/etc/panel/selinux/panel(_local)?\.(te|fc)", "a source
 _boolean_name = pattern(r"[a-z][a-z0-9_]{0,63}", "the name of a boolean")
 _label_type = pattern("site_content_t|laravel_(app_rw|env|php_fpm_run)_t", "one of the types of sites' files")
 _label_level = pattern(r"s0:c[0-9]{1,4},c[0-9]{1,4}", "a level of two categories")
-_label_pattern = re.compile(r"(/(?:[A-Za-z0-9_-]|\\[.-])(?:[A-Za-z0-9_/-]|\\[.-])*)(\(/\.\*\)\?)?\Z")
+_label_pattern = re.compile(
+    r"(/(?:[A-Za-z0-9_-]|\\[.-])(?:[A-Za-z0-9_/-]|\\[.-]|/releases/\[\^/\]\+(?=/))*)(\(/\.\*\)\?)?\Z"
+)
 _RUN = ("/run/panel-fpm/", "/var/run/panel-fpm/")
 
 
@@ -296,6 +298,49 @@ def privileges(known: Tuple[str, ...]) -> Check:
             raise ValueError("names ALL beside others")
 
     return check
+
+
+site = pattern(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?", "the name of a site")
+commit = pattern(r"[0-9a-f]{40}([0-9a-f]{24})?", "the id of a commit")
+_domain = pattern(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9.-]*[a-z0-9])?", "a domain")
+_request = pattern(r"/([!-\"$-.0-~][!-\"$-~]{0,1022})?", "the path of a request")
+_php_socket = pattern(r"/run/panel-fpm/[a-z0-9-]{1,48}/php\.sock", "the socket of a site's PHP")
+_phrase = pattern(r"[^\x00-\x1f\x7f-\x9f]{1,1024}", "a text of one line")
+
+
+def release_path(value: Any) -> None:
+    """A path below a release."""
+    if not isinstance(value, str) or not re.match(r"[A-Za-z0-9._@+=,~/-]{1,200}\Z", value):
+        raise ValueError("is not a relative path of plain characters")
+    if any(part in ("", ".", "..") for part in value.split("/")):
+        raise ValueError("is not a normalised relative path")
+
+
+def release_root(value: Any) -> None:
+    """The folder of a release that is served; an empty text for the release itself."""
+    if value != "":
+        release_path(value)
+
+
+def release_check(value: Any) -> None:
+    """The request that tells whether a release works: where it goes, and what is right."""
+    shape = {
+        "host": _domain,
+        "path": _request,
+        "scheme": one_of("http", "https"),
+        "status": nullable(list_of(number(100, 599), most=100, least=1)),
+        "contains": nullable(_phrase),
+        "seconds": number(1, 300),
+        "patience": number(1, 300),
+        "socket": nullable(_php_socket),
+    }
+    if not isinstance(value, dict) or set(value) != set(shape):
+        raise ValueError("has other fields than {}".format(", ".join(sorted(shape))))
+    for name, check in shape.items():
+        try:
+            check(value[name])
+        except ValueError as error:
+            raise ValueError("has a field {} that {}".format(name, error)) from None
 
 
 def nullable(item: Check) -> Check:

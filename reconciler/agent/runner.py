@@ -107,6 +107,7 @@ class Apply:
         settler.validate()
         settler.bring_up()
         settler.reload()
+        settler.probe()
         try:
             self._before_units()
         except StepFault as fault:

@@ -3,7 +3,7 @@
 import json
 from typing import Dict, List, Optional, Set
 
-from . import handover, startup, validators
+from . import handover, release_checks, startup, validators
 from .faults import StepFault
 from .observe import UnitState
 from .pending import UnitDebt
@@ -22,6 +22,8 @@ class Settler:
         self.context = context
         self.reloaded: List[str] = []
         self._ran: Set[str] = set()
+        self._read: Dict[str, UnitDebt] = {}
+        """Units that have read their files anew, and for whom."""
 
     def _event(self, kind: str, **values: object) -> None:
         self.context.run.journal.event(kind, **values)
@@ -176,7 +178,7 @@ class Settler:
         """Do what was collected, once per unit. A section whose reload fails is put back, and what had already been
         reloaded for it is reloaded again."""
         pending = self.context.pending
-        done: Dict[str, UnitDebt] = {}
+        done = self._read
         todo = sorted(pending.units)
         while todo:
             unit = todo.pop(0)
@@ -194,6 +196,29 @@ class Settler:
             if not message and unit not in self.reloaded:
                 self.reloaded.append(unit)
             done[unit] = debt
+
+    # what is served by now
+
+    def probe(self) -> None:
+        """Ask for what releases answer now. A section whose release does not answer as it should is put back, and what had
+        been reloaded for it is reloaded again."""
+        for section, state in self.states.items():
+            touched = {undo.key for undo in state.undo}
+            for step in state.section.steps:
+                if not step.get("check") or step["key"] not in touched:
+                    continue
+                wrong = release_checks.after(step)
+                self._event("validate", name=step["key"], ok=not wrong, message=wrong or None)
+                if wrong:
+                    self._back_to_before(section, "the release does not answer as it should: " + wrong)
+                    break
+
+    def _back_to_before(self, section: str, message: str) -> None:
+        self.fail(section, message)
+        for unit, debt in sorted(self._read.items()):
+            if section in debt.sections:
+                self.context.run.before_units()
+                self._do(unit, debt.action)
 
     def _fail_all(self, debt: UnitDebt, message: str, done: Dict[str, UnitDebt]) -> Dict[str, UnitDebt]:
         """Put back the sections that asked; the units that have read their files meanwhile must read them again."""

@@ -25,7 +25,7 @@ from reconciler.plan.identity import check_fresh
 from reconciler.plan.ignore import Judged
 from reconciler.plan.model import Plan
 from reconciler.plan.recorded import Recorded
-from reconciler.record import inventory
+from reconciler.record import inventory, sources
 from reconciler.store import Store, Tx
 from reconciler.store.queries import revisions
 
@@ -102,13 +102,16 @@ async def _plan(settings: Settings, store: Store, demand: Demand, pool: Pool, pr
     # a repair is of everything that is recorded; a commit is of its own fleet
     recorded = await store.aread(inventory.recorded if demand.repair_only else _part(settings).read)
     revision = None if demand.repair_only else await asyncio.to_thread(_read, settings, store, demand)
+    if revision is not None:
+        await planning.arefresh_sources(settings, store, revision)
+    pins = await store.aread(sources.pins)
     seen = None
     if demand.wish.refresh:
         observer = Observer(store, pool, progress, settings.nodes_at_once, keep=True)
         observed = await observer.observe(recorded, demand.wish.servers)
         judged = await store.awrite(lambda tx: note_observation(tx, recorded, observed))
         seen = replace(observed, drift=list(judged.counted))  # what is ignored is not put back
-    return planning.of(revision, recorded, seen) if revision else planning.repairs(recorded, seen)
+    return planning.of(revision, recorded, seen, pins) if revision else planning.repairs(recorded, seen)
 
 
 def _read(settings: Settings, store: Store, demand: Demand) -> Revision:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler import __version__
-from reconciler.app import alerting, nudges
+from reconciler.app import alerting, nudges, repositories
 from reconciler.app.config import Config
 from reconciler.app.narrating import LogProgress
 from reconciler.app.planning import ENGINE
@@ -27,6 +27,7 @@ from reconciler.errors import LeaseLost, ReconcilerError, StoreBusy, StoreFault
 from reconciler.kit import ids
 from reconciler.kit.clock import Clock, utc_now
 from reconciler.loop import watching
+from reconciler.loop.applications import Applications
 from reconciler.loop.backoff import jittered
 from reconciler.loop.denials import Collector
 from reconciler.loop.dispatch import Dispatch
@@ -99,6 +100,7 @@ class Daemon:
         self._observed = asyncio.Event()
         self._wakes: dict[str, asyncio.Event] = {}
         self._causes: dict[str, TriggeredVia] = {}
+        self._wakes_of_applications: dict[str, asyncio.Event] = {}
         self._sources: dict[str, list[asyncio.Task[None]]] = {}
         self._given: Mapping[str, object] = {}
         """What each fleet was made from, to tell what a reload changes."""
@@ -140,6 +142,7 @@ class Daemon:
         later: list[str] = []
         if self.config is not before:
             self._means.settings = loop_settings(self.config)
+            self.applications = self._applications()
             self._follow_config()
             self._notify()
             later = [word for word in _AT_START if _value(before, word) != _value(self.config, word)]
@@ -232,6 +235,7 @@ class Daemon:
         )
         self.worker = Worker(self._means, self.fleets)
         self.dispatch = Dispatch(self.queue, self.worker, self._means, self.fleets, self._observed.set)
+        self.applications = self._applications()
         self.operators = Operators(self.store, self.fleets, self.worker, self.executor, self.reload)
         self._notifier_task: asyncio.Task[None] | None = None
         self._notifier: Notifier | None = None
@@ -372,7 +376,7 @@ class Daemon:
         for name in [name for name in self.fleets if given.get(name) != self._given.get(name)]:
             for task in self._sources.pop(name, []):
                 task.cancel()
-            del self.fleets[name], self._wakes[name]
+            del self.fleets[name], self._wakes[name], self._wakes_of_applications[name]
         for name, spec in specs.items():
             if name not in self.fleets:
                 self._add(spec)
@@ -393,7 +397,11 @@ class Daemon:
         )
         self.fleets[spec.name] = fleet
         self._wakes[spec.name] = asyncio.Event()
-        tasks = [asyncio.ensure_future(self._source(fleet))]
+        self._wakes_of_applications[spec.name] = asyncio.Event()
+        tasks = [
+            asyncio.ensure_future(self._source(fleet)),
+            asyncio.ensure_future(self._follow_applications(fleet)),
+        ]
         if spec.watch:
             tasks.append(
                 asyncio.ensure_future(nudges.watch(spec.watch, lambda: self.look(spec.name, "push")))
@@ -437,12 +445,33 @@ class Daemon:
                 except Exception:
                     log.exception("a defect of this program ended a look at a source")
             self.meter.source(name, ok, 0.0)
+            self._wakes_of_applications[name].set()
             if ok and not started:
                 started = True
                 self._look_at_all(fleet, "start")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await wake.wait()
+
+    def _applications(self) -> Applications:
+        return Applications(self.state, self.store, repositories.reach(self.config.git))
+
+    async def _follow_applications(self, fleet: FleetLoop) -> None:
+        """Look at the repositories of a fleet's sites after each look at its own, which does not wait for them."""
+        wake = self._wakes_of_applications[fleet.name]
+        while True:
+            await wake.wait()
+            wake.clear()
+            with logs.bound(fleet=fleet.name):
+                try:
+                    if fleet.target is not None and await self.applications.refresh(fleet.target.loaded):
+                        await fleet.judge_again()
+                except LeaseLost:
+                    return
+                except StoreFault as fault:
+                    log.warning("the database refused", fault=fault.message)
+                except Exception:
+                    log.exception("a defect of this program ended a look at the sources of sites")
 
     def _look_at_all(self, fleet: FleetLoop, why: str) -> None:
         """Every server is looked at once, after a start for example: whatever happened meanwhile is found."""

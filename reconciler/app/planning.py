@@ -9,6 +9,8 @@ from reconciler import __version__
 from reconciler.app import fleets
 from reconciler.app.fleets import Revision
 from reconciler.app.settings import Settings
+from reconciler.desired import pinning
+from reconciler.desired.pinning import Pins
 from reconciler.errors import InvalidFleet
 from reconciler.kit import assets
 from reconciler.kit.clock import stamp, utc_now
@@ -71,12 +73,32 @@ class Wish:
 
 def against_record(settings: Settings, store: Store, wish: Wish, progress: Progress) -> Plan:
     """The plan of a revision against what is recorded, with drift when the wish says to refresh."""
-    from reconciler.record import inventory  # noqa: PLC0415 - SQLAlchemy is slow to import
+    from reconciler.record import inventory, sources  # noqa: PLC0415 - SQLAlchemy is slow to import
 
     revision = opened(wish.read(settings), store)
+    if wish.refresh:
+        refresh_sources(settings, store, revision)
+    pins = store.read(sources.pins)
     recorded = store.read(lambda tx: inventory.recorded(tx, settings.name))
     seen = _asked(store, recorded, wish, progress) if wish.refresh else None
-    return of(revision, recorded, seen)
+    return of(revision, recorded, seen, pins)
+
+
+def refresh_sources(settings: Settings, store: Store, revision: Revision) -> None:
+    """Ask the repositories that sites are deployed from where they stand, and record it."""
+    import asyncio  # noqa: PLC0415 - a plan of what is recorded does without
+
+    asyncio.run(arefresh_sources(settings, store, revision))
+
+
+async def arefresh_sources(settings: Settings, store: Store, revision: Revision) -> None:
+    """`refresh_sources`, from a loop that runs."""
+    if not pinning.sources(revision.loaded):
+        return
+    from reconciler.app.repositories import reach_of  # noqa: PLC0415 - reads settings
+    from reconciler.loop.applications import Applications  # noqa: PLC0415
+
+    await Applications(settings.state, store, reach_of(settings.state)).refresh(revision.loaded)
 
 
 def _asked(store: Store, recorded: Recorded, wish: Wish, progress: Progress) -> Observation:
@@ -100,11 +122,15 @@ def opened(revision: Revision, store: Store) -> Revision:
     return replace(revision, loaded=store.read(lambda tx: age.judge(tx, revision.loaded)))
 
 
-def of(revision: Revision, recorded: Recorded, seen: Observation | None = None) -> Plan:
-    """The plan of a revision that was read against a recorded state and what nodes showed."""
+def of(
+    revision: Revision, recorded: Recorded, seen: Observation | None = None, pins: Pins | None = None
+) -> Plan:
+    """The plan of a revision that was read against a recorded state, what nodes showed and where sites' sources stand."""
+    loaded, sourceless = pinning.pin(revision.loaded, pins or {})
     return make_plan(
-        revision.loaded,
+        loaded,
         recorded,
+        hold=sourceless,
         head=revision.snapshot,
         created_at=stamp(utc_now()),
         engine=ENGINE,

@@ -24,11 +24,7 @@ def configuration(
     site: Site, places: Places, templates: Templates, level: Level | None = None
 ) -> Iterator[Step]:
     """The unit files of the cron jobs and the workers."""
-    common = {
-        "places": places,
-        "path": _path(site, places),
-        "context": level.job if level is not None else "",
-    }
+    common = values_of(site, places, places.application, level)
     for job in site.spec.cron:
         values = {**common, "unit": places.cron(job.name)}
         yield _unit_file(
@@ -40,6 +36,17 @@ def configuration(
     for worker in site.spec.workers:
         values = {**common, "unit": places.worker(worker.name), "worker": worker}
         yield _unit_file(f"{places.worker(worker.name)}@.service", "panel-worker.service", templates, values)
+
+
+def values_of(site: Site, places: Places, folder: str, level: Level | None) -> dict[str, object]:
+    """What every unit that runs a site's commands is rendered with; they begin in `folder`."""
+    return {
+        "places": places,
+        "folder": folder,
+        "of_release": False,
+        "path": _path(site, places),
+        "context": level.job if level is not None else "",
+    }
 
 
 def units(site: Site, places: Places) -> Iterator[Step]:
@@ -54,7 +61,9 @@ def units(site: Site, places: Places) -> Iterator[Step]:
         yield steps.unit(f"{places.cron(job.name)}.timer", running=active)
     for worker in site.spec.workers:
         name = places.worker(worker.name)
-        read = (f"file:{places.unit_folder}/{name}@.service", f"file:{places.env}")
+        read = [f"file:{places.unit_folder}/{name}@.service", f"file:{places.env}"]
+        if places.deployed:
+            read.append(f"release:{site.name}")
         for number in range(1, worker.replicas + 1):
             yield steps.unit(f"{name}@{number}.service", running=active, restart_on=read)
 

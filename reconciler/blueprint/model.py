@@ -20,6 +20,9 @@ class Body:
 
     content: bytes | None = field(repr=False)
     secret: bool = False
+    digest: str = "unknown"
+    """Of a content that is kept elsewhere, with its `length`: an archive is read when a node asks for it."""
+    length: int = 0
 
     @staticmethod
     def of(text: str | Secret) -> Body:
@@ -31,12 +34,12 @@ class Body:
     @property
     def sha256(self) -> str:
         """Digest of the content; `unknown` for a body that is not known yet."""
-        return "unknown" if self.content is None else hashlib.sha256(self.content).hexdigest()
+        return self.digest if self.content is None else hashlib.sha256(self.content).hexdigest()
 
     @property
     def size(self) -> int:
         """Bytes; 0 when unknown."""
-        return 0 if self.content is None else len(self.content)
+        return self.length if self.content is None else len(self.content)
 
 
 @dataclass(frozen=True)

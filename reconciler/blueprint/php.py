@@ -55,6 +55,10 @@ def unit(site: Site, places: Places) -> Step:
     return steps.unit(
         places.unit,
         running=site.spec.state == "active",
-        reload_on=(f"file:{places.fpm_config}", f"symlink:{places.fpm_program}"),
+        reload_on=(
+            f"file:{places.fpm_config}",
+            *((f"release:{site.name}",) if places.deployed else ()),
+            f"symlink:{places.fpm_program}",
+        ),
         restart_on=(f"file:{places.unit_file}",),
     )

@@ -24,6 +24,8 @@ class Places:
     platform: Platform
     web: WebServer
     document_root: str
+    deployed: bool = False
+    """Releases of a repository are served, not what is in `public_html`."""
 
     @staticmethod
     def of(site: Site, user: str, platform: Platform, web: WebServer) -> Places:
@@ -31,8 +33,9 @@ class Places:
         if not is_account(user):
             raise ValueError(f"{site.address}: {user!r} is not a system user's name")
         below = site.spec.document_root or ("public" if site.spec.app_type == "laravel" else "")
-        root = f"/home/{user}/public_html" + (f"/{below}" if below else "")
-        return Places(site.name, user, site.spec.domain, platform, web, root)
+        deployed = site.spec.source is not None
+        root = f"/home/{user}/{'current' if deployed else 'public_html'}" + (f"/{below}" if below else "")
+        return Places(site.name, user, site.spec.domain, platform, web, root, deployed)
 
     @property
     def home(self) -> str:
@@ -45,8 +48,16 @@ class Places:
         return f"{self.home}/public_html"
 
     @property
+    def application(self) -> str:
+        """Where the application is: its folder, or the link to the release that is served."""
+        return f"{self.home}/current" if self.deployed else self.public
+
+    @property
     def served_folders(self) -> tuple[str, ...]:
-        """The folders between `public` and the document root, outermost first, and the document root itself."""
+        """The folders between `public` and the document root, outermost first, and the document root itself. Those of a
+        release are its own."""
+        if self.deployed:
+            return ()
         below = (
             self.document_root[len(self.public) + 1 :].split("/") if self.document_root != self.public else []
         )
@@ -102,6 +113,16 @@ class Places:
     def worker(self, worker: str) -> str:
         """The template of a worker's units, less `@` and suffix."""
         return f"panel-worker-{self.site}_{worker}"
+
+    @property
+    def build(self) -> str:
+        """The template of the unit that builds a release, less `@` and suffix."""
+        return f"panel-build-{self.site}"
+
+    @property
+    def after(self) -> str:
+        """The template of the unit that runs what follows a switch, less `@` and suffix."""
+        return f"panel-after-{self.site}"
 
     @property
     def slice(self) -> str:

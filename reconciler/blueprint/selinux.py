@@ -89,7 +89,12 @@ def web_server(platform: Platform, templates: Templates) -> Iterator[Step]:
 def site(found: Site, places: Places, level: Level) -> Step:
     """The labels of a site's files. It comes before anything is put below the home, so that it is made with its label."""
     wanted = labels.of_site(
-        found.name, places.user, found.spec.app_type, level.level, run=places.platform.selinux.run
+        found.name,
+        places.user,
+        found.spec.app_type,
+        level.level,
+        run=places.platform.selinux.run,
+        deployed=places.deployed,
     )
     listed: list[Json] = [{"pattern": one.pattern, "type": one.type, "level": one.level} for one in wanted]
     params: dict[str, Json] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reconciler.blueprint import env, jobs, limits, php, selinux, steps, web
+from reconciler.blueprint import env, jobs, limits, php, releases, selinux, steps, web
 from reconciler.blueprint.model import Body, Section, Step
 from reconciler.blueprint.places import Places
 from reconciler.blueprint.templates import Templates
@@ -60,12 +60,16 @@ def _steps(
     if site.spec.app_type == "laravel":
         # Laravel looks for .env in the application's folder; links of the site's own user are followed by PHP only
         yield steps.symlink(f"{places.public}/.env", "../.env")
-    if site.spec.app_type != "proxy":
+    if site.spec.app_type != "proxy" and not places.deployed:
         yield web.welcome(places, templates)
     yield from limits.configuration(site, places, templates)
     if site.spec.runs_php:
         yield from php.configuration(site, places, templates, level)
     yield steps.file(places.logrotate, Body.of(templates.render("logrotate/site.j2", {"places": places})))
+    if site.spec.source is not None:
+        yield from releases.configuration(site, site.spec.source, places, templates, level)
+        # before everything that serves it: when it cannot be made, nothing else of the site has changed
+        yield releases.release(site, site.spec.source, places)
     if site.spec.runs_php:
         yield php.unit(site, places)
     yield from jobs.configuration(site, places, templates, level)
@@ -80,5 +84,7 @@ def _folders(site: Site, places: Places) -> Iterator[Step]:
         private.insert(1, places.sessions)
     for path in public:
         yield steps.directory(path, owner=places.user, group=places.user, mode="0755")
+    if places.deployed:
+        yield from releases.folders(places)
     for path in private:
         yield steps.directory(path, owner=places.user, group=places.user, mode="0700")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from reconciler.blueprint.model import Step
 from reconciler.kit.canonical import Json
 
-_NEVER = frozenset({"repository", "module", "hostname", "postgresql_cluster", "selinux_booleans"})
+_NEVER = frozenset({"repository", "module", "hostname", "postgresql_cluster", "selinux_booleans", "release"})
 """Types that stay: what is installed may be used by others, a cluster is full of data, and how a switch stood is not known.
 Of packages only those of a piece of software go that a manifest names."""
 

@@ -48,13 +48,19 @@ def describe(step: Step) -> str:
             words = f"SELinux policy module {name}"
         case "selinux_booleans":
             words = f"SELinux booleans{_switches(step)}"
-        case "selinux_labels":
-            words = f"SELinux labels of site {name}{_level(step)}"
+        case "selinux_labels" | "release":
+            words = _of_site(step)
         case "postgresql_cluster":
             words = f"PostgreSQL cluster in {params['data']}"
         case _:
             words = _describe_database(step)
     return words
+
+
+def _of_site(step: Step) -> str:
+    if step.type == "release":
+        return f"release of site {step.target} at commit {str(step.params['commit'])[:12]}"
+    return f"SELinux labels of site {step.target}{_level(step)}"
 
 
 def _switches(step: Step) -> str:

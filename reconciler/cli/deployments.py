@@ -57,7 +57,18 @@ def command(
     if not found:
         click.echo("No deployments.")
         return
-    headings = ("ID", "RESOURCE", "STATUS", "TRIGGER", "ACTOR", "COMMIT", "STARTED", "TOOK", "REASON")
+    headings = (
+        "ID",
+        "RESOURCE",
+        "STATUS",
+        "TRIGGER",
+        "ACTOR",
+        "COMMIT",
+        "SOURCE",
+        "STARTED",
+        "TOOK",
+        "REASON",
+    )
     rows = [
         (
             d.id,
@@ -66,6 +77,7 @@ def command(
             d.triggered_via,
             people.get(d.actor_id or "", ""),
             (d.commit_hash or "")[:7],
+            (d.source_commit or "")[:12],
             d.started_at.strftime("%Y-%m-%d %H:%M:%S") if d.started_at else "",
             _took(d),
             d.reason or "",
@@ -98,7 +110,7 @@ def show(state: Path, deployment: str, output: str) -> None:
         return
     for name, item in value.items():
         if item not in (None, "", False):
-            click.echo(f"{name + ':':<12} {item}")
+            click.echo(f"{name.replace('_', ' ') + ':':<14} {item}")
     for title, text in (("stdout", out), ("stderr", err)):
         if text:
             click.echo(f"\n{title}:\n{text.rstrip()}")
@@ -114,6 +126,8 @@ def as_json(d: Deployment, people: dict[str, str]) -> dict[str, object]:
         "actor": people.get(d.actor_id or "") or None,
         "branch": d.branch,
         "commit": d.commit_hash,
+        "source_branch": d.source_branch,
+        "source_commit": d.source_commit,
         "plan": d.plan_id,
         "apply": d.apply_id,
         "corrective": d.corrective,

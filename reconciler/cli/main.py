@@ -27,6 +27,7 @@ _VERBS = {
     "secrets": "Encrypt values for manifests.",
     "servers": "Enrol nodes and manage their keys.",
     "software": "Show what is installed on the servers.",
+    "sites": "List the releases of a site, go back to one.",
     "source": "Show where each fleet's branch stands; accept a rewritten one.",
     "approve": "Let a plan pass that waits for a person.",
     "suspend": "Tell the daemon to leave something as it is.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from reconciler import blueprint
@@ -24,10 +24,12 @@ _UNINSTALLED = "package"
 
 @dataclass(frozen=True)
 class NodeState:
-    """One node as it should be: its server, and the bundle with real secrets."""
+    """One node as it should be: its server, and the bundle with real secrets. `archive` gives bodies that are kept as files,
+    by digest; None for one that is not."""
 
     server: Server
     bundle: Bundle
+    archive: Callable[[str], bytes | None] = lambda sha256: None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +14,7 @@ from reconciler.converge.journal import Journal
 from reconciler.converge.progress import Progress, Result
 from reconciler.converge.run import Run
 from reconciler.converge.verdict import Verdict
+from reconciler.desired import archive
 from reconciler.desired.fleet import Fleet, Key
 from reconciler.desired.kinds import Kind, Server
 from reconciler.errors import Conflict, ReconcilerError, StoreFault
@@ -256,6 +258,7 @@ class Executor:
         state = assemble.state(
             server, fleet, run.known, access.source(run.passwords), undo, run.opened.locked
         )
+        state = replace(state, archive=functools.partial(archive.kept, self._store.path.parent))
         target = await self._store.aread(lambda tx: access.target(tx, server))
         journal = Journal(
             self._store,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from reconciler import platforms
@@ -61,6 +62,18 @@ _TO_DO: dict[str, str] = {
 }
 
 
+def _not_here(state: NodeState, sha256: str) -> NodeFault:
+    """Why a body that the node asks for cannot be sent."""
+    for section in state.bundle.sections:
+        for step in section.steps:
+            if step.type == "release" and step.params.get("sha256") == sha256:
+                commit = str(step.params.get("commit"))[:12]
+                said = f"the archive of commit {commit} of {section.id} is not kept here any more"
+                hint = "have it made again: reconciler plan --refresh"
+                return AgentFault(state.server.name, said, hint=hint)
+    return AgentFault(state.server.name, f"the agent wants a body that is not in the bundle: {sha256}")
+
+
 async def apply(
     node: Node,
     state: NodeState,
@@ -79,7 +92,8 @@ async def apply(
     bodies = state.bundle.bodies()
     for sha256 in prepared.wants:
         body = bodies.get(sha256)
-        if body is None or body.content is None:
-            raise AgentFault(state.server.name, f"the agent wants a body that is not in the bundle: {sha256}")
-        await node.send_blob(body.content)
+        content = body.content if body is not None else await asyncio.to_thread(state.archive, sha256)
+        if content is None:
+            raise _not_here(state, sha256)
+        await node.send_blob(content)
     return await node.apply(apply_id, digest, touch, fence, on_event, within=within)

@@ -29,6 +29,7 @@ from reconciler.kit.text import did_you_mean
 T = TypeVar("T")
 
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_TAGS = "refs/tags/"
 _REFS = 4 * 1024 * 1024
 _PACKS = 40
 _KEPT = 20
@@ -101,10 +102,11 @@ class Mirror:
 
     `remotes` are asked in their order, the first that serves counts; `allow` are the protocols that may be used.
     `ssh_key` is a private key's file, `known_hosts` the pinned host keys: without it no ssh server is trusted.
-    `seconds` bounds each call of git, `limit` the bytes of the mirror. SourceFault for an address that is not accepted.
+    `seconds` bounds each call of git, `limit` the bytes of the mirror; `what` is the repository in messages. Where a
+    branch is asked for, `refs/tags/NAME` is a tag and a whole id a commit. SourceFault for an address that is not accepted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where from, how, and how far
         self,
         folder: Path,
         remotes: Sequence[str],
@@ -114,6 +116,7 @@ class Mirror:
         known_hosts: Path | None = None,
         seconds: float = 120.0,
         limit: int = 2 * 1024**3,
+        what: str = "the fleet repository",
     ) -> None:
         self.folder = folder.absolute()
         self.remotes = _parsed(remotes, allow)
@@ -121,6 +124,7 @@ class Mirror:
         self._ssh = ssh_command(ssh_key, known_hosts, min(15.0, seconds))
         self._seconds = seconds
         self._limit = limit
+        self._what = what
         # One thread: calls on one mirror follow each other, and hanging remotes of several mirrors do not queue up.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"mirror-{folder.name}")
 
@@ -207,11 +211,13 @@ class Mirror:
         message = "; ".join(f"{remote.name}: {failure.reason}" for remote, failure in failures)
         hint = next((failure.hint for _, failure in failures if failure.hint), "")
         if any(failure.retry for _, failure in failures):
-            raise SourceUnreachable(f"no remote of the fleet repository answers: {message}", hint=hint)
-        raise SourceFault(f"the fleet repository cannot be read: {message}", hint=hint)
+            raise SourceUnreachable(f"no remote of {self._what} answers: {message}", hint=hint)
+        raise SourceFault(f"{self._what} cannot be read: {message}", hint=hint)
 
     def _tip(self, remote: Remote, branch: str, stop: threading.Event, passed: tuple[str, ...]) -> Tip:
-        commit = self._advertised(remote, (f"refs/heads/{branch}",), stop).get(f"refs/heads/{branch}", "")
+        if _ID.fullmatch(branch):
+            return Tip(branch, remote.name, passed)
+        commit = self._advertised(remote, (_full(branch),), stop).get(_full(branch), "")
         if not commit:
             raise self._no_branch(remote, branch, stop)
         return Tip(commit, remote.name, passed)
@@ -233,12 +239,13 @@ class Mirror:
         heads = self._advertised(remote, ("refs/heads/*",), stop)
         names = [name.removeprefix("refs/heads/") for name in heads]
         if not names:
-            hint = f"push the manifests to its branch {branch}; until then everything stays as it is"
+            hint = f"push to its branch {branch}; until then everything stays as it is"
             return SourceEmpty(f"{remote.name}: the repository is empty", hint=hint)
         close = did_you_mean(branch, names)
         hint = f"{close} " if close else ""
         hint += "check the settings' branch, or push the branch again; until then everything stays as it is"
-        return SourceEmpty(f"{remote.name}: there is no branch {branch}", hint=hint)
+        ref = f"tag {branch[10:]}" if branch.startswith(_TAGS) else f"branch {branch}"
+        return SourceEmpty(f"{remote.name}: there is no {ref}", hint=hint)
 
     def _bring(
         self, remote: Remote, branch: str, stop: threading.Event, lock: Held, passed: tuple[str, ...]
@@ -294,7 +301,7 @@ class Mirror:
             *("--no-show-forced-updates", "--force", "--refmap="),
         )
         try:
-            self._call(remote, words, (f"+refs/heads/{branch}:{ref}",), bounds)
+            self._call(remote, words, (f"+{_full(branch)}:{ref}",), bounds)
         finally:
             if bounds.watch is not None and bounds.watch():
                 mirror_folder.clear(self.folder)
@@ -325,7 +332,7 @@ class Mirror:
 
     def _too_large(self, remote: Remote) -> SourceFault:
         size = f"{self._limit / 1024**2:.0f} MiB"
-        hint = "is this the right repository? Keep the manifests in a repository of their own"
+        hint = "is this the right repository? It holds more than the program needs of it"
         return SourceFault(
             f"{remote.name}: the repository is larger than {size}, the limit of a mirror", hint=hint
         )
@@ -412,6 +419,11 @@ class Mirror:
             self.folder, "-c", "pack.threads=1", "gc", "--quiet", "--prune=2.weeks.ago", bounds=bounds
         )
         mirror_folder.clear(self.folder)
+
+
+def _full(branch: str) -> str:
+    """A ref's whole name; an id stands for itself."""
+    return branch if branch.startswith(_TAGS) or _ID.fullmatch(branch) else f"refs/heads/{branch}"
 
 
 def watch_paths(remote: str) -> tuple[Path, ...]:

@@ -144,6 +144,8 @@ def references(entry: Entry) -> Iterator[tuple[FieldPath, Key]]:
             yield ("spec", "sshKey"), Key(Kind.SSH_KEY, spec.ssh_key)
         case Site(spec=spec):
             yield ("spec", "server"), Key(Kind.SERVER, spec.server)
+            if spec.source is not None and spec.source.key is not None:
+                yield ("spec", "source", "key"), Key(Kind.SSH_KEY, spec.source.key)
         case Database(spec=spec):
             yield ("spec", "server"), Key(Kind.SERVER, spec.server)
             if spec.site is not None:

@@ -16,7 +16,7 @@ from reconciler.plan.make import Head, make_plan
 from reconciler.plan.model import Action, Change, Finding, Plan
 from reconciler.plan.recorded import Recorded
 
-HoldReason = Literal["NeedsApproval", "PlanDiverged", "Refused", "Suspended", "Conflict"]
+HoldReason = Literal["NeedsApproval", "PlanDiverged", "Refused", "Suspended", "Conflict", "SourceNotReady"]
 ROLLBACK = "rollback-removes"
 """Code of the finding that going back to an older revision would remove something."""
 DIVERGED = "plan-diverged"
@@ -47,7 +47,7 @@ class Inputs:
 
     `suspended` are the resources that an operator suspended, each with the reason; `reviewed` the plan that was reviewed
     for the same files, `approved` what was approved since; `foreign` are the resources that other fleets have, each with
-    the fleet's name.
+    the fleet's name. `sourceless` are the sites of which no commit is known that they could have, each with the reason.
     """
 
     loaded: Loaded
@@ -59,6 +59,7 @@ class Inputs:
     reviewed: Plan | None = None
     approved: Sequence[Approved] = ()
     foreign: Mapping[Key, str] = field(default_factory=dict)
+    sourceless: Mapping[Key, str] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
     rollback: bool = False
 
@@ -86,7 +87,8 @@ class Assessment:
 
 def assess(given: Inputs) -> Assessment:
     """Judge a revision. The same inputs give the same answer."""
-    holds = {key: Hold("Suspended", why) for key, why in given.suspended.items()}
+    holds = {key: Hold("SourceNotReady", why) for key, why in given.sourceless.items()}
+    holds |= {key: Hold("Suspended", why) for key, why in given.suspended.items()}
     for key in given.loaded.fleet.entries.keys() & given.foreign.keys():
         why = (
             f"{key} belongs to the fleet {given.foreign[key]}; choose another name, or remove it there first"

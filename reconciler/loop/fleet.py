@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from reconciler.desired.fleet import Key, Loaded
 from reconciler.desired.kinds import Kind
+from reconciler.desired.pinning import pin
 from reconciler.desired.snapshot import Snapshot
 from reconciler.errors import SourceFault, SourceUnreachable
 from reconciler.kit.clock import Clock, stamp
@@ -22,6 +23,7 @@ from reconciler.loop.target import Target
 from reconciler.plan.guards import Thresholds
 from reconciler.plan.recorded import Recorded
 from reconciler.record import conditions, inventory
+from reconciler.record import sources as record_sources
 from reconciler.store import Store, Tx
 from reconciler.store.queries import conditions as condition_rows
 from reconciler.store.queries import inventory as inventory_rows
@@ -125,8 +127,9 @@ class FleetLoop:
         self, snapshot: Snapshot, loaded: Loaded, trigger: TriggeredVia, *, rollback: bool
     ) -> None:
         tree = await self.source.tree(snapshot.commit)
+        loaded, sourceless = pin(loaded, await self.store.aread(record_sources.pins))
         given = await self.store.aread(lambda tx: self._inputs(tx, snapshot, loaded, tree))
-        given = replace(given, rollback=rollback)
+        given = replace(given, rollback=rollback, sourceless=sourceless)
         assessment = await asyncio.to_thread(assess, given)
         rollout = rollouts.plan_of(self.name, snapshot.commit, loaded.fleet, assessment.servers)
         aside = await self.store.aread(lambda tx: self._aside(tx, snapshot.commit)) if rollback else ""

@@ -15,7 +15,16 @@ from reconciler.loop import rollouts, scope
 from reconciler.loop.fleet import RECORDS, FleetLoop
 from reconciler.loop.worker import Worker
 from reconciler.store import Store, Tx
-from reconciler.store.queries import deployments, events, inventory, plans, requests, sources, suspensions
+from reconciler.store.queries import (
+    deployments,
+    events,
+    inventory,
+    plans,
+    requests,
+    site_sources,
+    sources,
+    suspensions,
+)
 from reconciler.store.queries import rollouts as rollout_rows
 from reconciler.store.queries.requests import Request
 from reconciler.telemetry import logs
@@ -222,4 +231,5 @@ def _mark(tx: Tx, fleet: str) -> Mark:
         (one.id, one.approved_at) for one in plans.listed(tx, fleet=fleet, status="approved", limit=20)
     ]
     seen = [(one.id, one.reviewed_at) for one in plans.listed(tx, fleet=fleet, status="reviewed", limit=20)]
-    return (found.accept_commit if found else None, tuple(held), tuple(approved), tuple(seen))
+    back = tuple(sorted(site_sources.held(tx).items()))
+    return (found.accept_commit if found else None, tuple(held), tuple(approved), tuple(seen), back)

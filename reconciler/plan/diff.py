@@ -84,6 +84,8 @@ def field_diffs(
     replacement does not this time (its server was renamed).
     """
     rules = RULES[kind]
+    found = tuple(compare(before, after))
+    telling = tuple(raw for raw in found if not rules.follows(raw.path))
     return tuple(
         FieldDiff(
             path=raw.path,
@@ -93,7 +95,7 @@ def field_diffs(
             forces_replacement=rules.forces(raw.path) and not in_place(raw),
             source=_place(raw.path, locate),
         )
-        for raw in compare(before, after)
+        for raw in telling or found
     )
 
 

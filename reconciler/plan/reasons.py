@@ -9,6 +9,7 @@ from reconciler.kit.text import count
 from reconciler.plan.model import Action, FieldDiff
 
 _NAMED = 3
+_COMMIT: FieldPath = ("spec", "source", "revision", "commit")
 
 
 def dotted(path: FieldPath) -> str:
@@ -24,6 +25,10 @@ def changed(diffs: Sequence[FieldDiff]) -> str:
     forcing = [d for d in diffs if d.forces_replacement]
     if forcing:
         return f"{_list([dotted(d.path) for d in forcing])} changed, which cannot be done in place"
+    if moved := next((d for d in diffs if d.path == _COMMIT and d.before and d.after), None):
+        others = [d for d in diffs if d is not moved]
+        also = f"; {changed(others)}" if others else ""
+        return f"source: commit {str(moved.before)[:12]} -> {str(moved.after)[:12]}{also}"
     return f"{_list([dotted(d.path) for d in diffs])} changed"
 
 

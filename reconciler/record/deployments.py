@@ -15,7 +15,16 @@ from reconciler.plan.model import Action, Change
 from reconciler.record import conditions, inventory, resources, software
 from reconciler.store import Tx
 from reconciler.store.queries import conditions as condition_rows
-from reconciler.store.queries import deployments, events, history, loop_state, servers, sites, users
+from reconciler.store.queries import (
+    deployments,
+    events,
+    history,
+    loop_state,
+    servers,
+    site_sources,
+    sites,
+    users,
+)
 from reconciler.store.queries import inventory as inventory_rows
 from reconciler.store.queries.deployments import NewDeployment
 from reconciler.store.words import TriggeredVia
@@ -62,7 +71,7 @@ def begin(tx: Tx, change: Change, steps: Sequence[Step], cause: Cause, apply_id:
             _prepare(tx, change, steps, cause)
     except Conflict as fault:
         refused = fault.message
-    deployment = _create(tx, change.key, change.server, cause, apply_id)
+    deployment = _create(tx, change.key, change.server, cause, apply_id, manifest=change.after)
     if refused:
         deployments.append_output(tx, deployment, "stderr", refused + "\n")
         if inventory_rows.get(tx, change.key.kind.value, change.key.name) is not None:
@@ -135,12 +144,20 @@ def _prepare(tx: Tx, change: Change, steps: Sequence[Step], cause: Cause) -> Non
 
 
 def _create(
-    tx: Tx, key: Key, server: str | None, cause: Cause, apply_id: str | None, *, corrective: bool = False
+    tx: Tx,
+    key: Key,
+    server: str | None,
+    cause: Cause,
+    apply_id: str | None,
+    *,
+    corrective: bool = False,
+    manifest: Mapping[str, Json] | None = None,
 ) -> str:
     row = servers.get(tx, server) if server else None
     site = sites.get(tx, key.name) if key.kind is Kind.SITE else None
     named = cause.author_email and not corrective
     actor = users.by_email(tx, cause.author_email) if named else None
+    branch, commit = _application(key, manifest)
     return deployments.create(
         tx,
         NewDeployment(
@@ -149,6 +166,8 @@ def _create(
             triggered_via=cause.trigger,
             branch=cause.branch,
             commit_hash=cause.commit or None,
+            source_branch=branch,
+            source_commit=commit,
             server_id=row.id if row else None,
             site_id=site.id if site else None,
             actor_id=actor.id if actor else None,
@@ -157,6 +176,15 @@ def _create(
             corrective=corrective,
         ),
     ).id
+
+
+def _application(key: Key, manifest: Mapping[str, Json] | None) -> tuple[str | None, str | None]:
+    """What is followed of a site's own repository, and the commit that it is to have."""
+    found = _parsed(key, manifest) if key.kind is Kind.SITE else None
+    source = found.spec.source if isinstance(found, Site) else None
+    if source is None or source.revision is None:
+        return None, None
+    return source.followed, source.revision.commit
 
 
 def start(tx: Tx, deployment: str) -> None:
@@ -185,6 +213,8 @@ def succeed(
         # what comes under this name later is another object: it inherits no failures and no open breaker
         loop_state.forget(tx, key.kind.value, key.name)
         history.forget(tx, key.kind.value, key.name)
+        if key.kind is Kind.SITE:
+            site_sources.forget(tx, key.name)
         resources.remove(tx, key, _parsed(change.key, change.before), retained=change.action is Action.FORGET)
     else:
         manifest = _parsed(key, change.after)

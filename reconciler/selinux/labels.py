@@ -33,6 +33,13 @@ _WRITABLE_OF_APP: dict[AppType, tuple[str, ...]] = {
     "static": (),
     "proxy": (),
 }
+_WRITABLE_OF_RELEASE: dict[AppType, tuple[str, ...]] = {
+    "laravel": ("storage", "bootstrap/cache"),
+    "wordpress": ("wp-content",),
+    "generic": (),
+    "static": (),
+    "proxy": (),
+}
 _WITHOUT_PHP: frozenset[AppType] = frozenset({"static", "proxy"})
 
 
@@ -50,9 +57,12 @@ class Label:
         return f"system_u:object_r:{self.type}:{self.level}"
 
 
-def of_site(site: str, user: str, app_type: AppType, level: str, *, run: str = "/run") -> tuple[Label, ...]:
+def of_site(
+    site: str, user: str, app_type: AppType, level: str, *, run: str = "/run", deployed: bool = False
+) -> tuple[Label, ...]:
     """The labels of a site's files, the general ones first: a later one wins where several fit.
 
+    `deployed`: the site has releases, each with what its kind of application writes to; what they share is writable.
     `run` is where the node's policy looks for run-time files: `/var/run` on Enterprise Linux 8 and 9, whose `semanage`
     refuses the other, and `/run` elsewhere. A site without PHP has no folder there.
     """
@@ -61,11 +71,22 @@ def of_site(site: str, user: str, app_type: AppType, level: str, *, run: str = "
     below_home = (
         Label(f"{home}(/.*)?", SITE_CONTENT, level),
         *(Label(f"{home}/{folder}(/.*)?", WRITABLE, level) for folder in writable),
+        *_of_releases(home, app_type, level, deployed=deployed),
         Label(f"{home}/\\.env", ENV, level),
     )
     if app_type in _WITHOUT_PHP:
         return below_home
     return (*below_home, Label(f"{run}/panel-fpm/{re.escape(site)}(/.*)?", RUNTIME, level))
+
+
+def _of_releases(home: str, app_type: AppType, level: str, *, deployed: bool) -> tuple[Label, ...]:
+    if not deployed:
+        return ()
+    folders = _WRITABLE_OF_RELEASE[app_type]
+    return (
+        Label(f"{home}/shared(/.*)?", WRITABLE, level),
+        *(Label(f"{home}/releases/[^/]+/{folder}(/.*)?", WRITABLE, level) for folder in folders),
+    )
 
 
 def process(level: str, domain: str = PHP) -> str:

@@ -24,6 +24,22 @@ sources = sa.Table(
     one_of("state", words.SourceState),
 )
 
+site_sources = sa.Table(
+    "site_sources",
+    metadata,
+    key(),
+    text("site", unique=True),
+    text("wish"),
+    text("commit_hash", null=True),
+    text("archive", null=True),
+    number("size", null=True),
+    text("fault", default=""),
+    json("held", null=True),
+    instant("checked_at", null=True),
+    *stamps(),
+)
+"""What the repository of a site's application stands at, by the manifest's name: the site may not be there yet."""
+
 plans = sa.Table(
     "plans",
     metadata,

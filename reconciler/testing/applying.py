@@ -42,6 +42,7 @@ class Apply:
         yield from settler.bring_up()
         self._site.before_step("")
         settler.reload()
+        settler.probe()
         self._finish(settler.reloaded)
 
     def _is_cancelled(self) -> bool:

@@ -43,6 +43,7 @@ _NOTES = {
     "postgresql_database": "it is dumped first",
 }
 _ADOPTABLE = ("mariadb_database", "mariadb_user", "postgresql_database", "postgresql_role")
+_STILL_THERE = "it is still on the node"
 _POSTGRESQL_ALL = ["CONNECT", "CREATE", "TEMPORARY"]
 
 
@@ -90,6 +91,8 @@ def body_of(step: Step, difference: Difference) -> str:
     match step["type"]:
         case "file" if difference.action == "create" or fields & {"sha256", "type"}:
             return str(step["sha256"])
+        case "release" if difference.note != _STILL_THERE:
+            return str(step["sha256"])
         case "mariadb_user" | "postgresql_role" if difference.action == "create" or "password" in fields:
             return str(step["password"])
         case _:
@@ -107,6 +110,8 @@ def _compare(things: Things, step: Step) -> _Found | None:
         return _compare_unit(things, step)
     if kind.endswith("_grant"):
         return _compare_grant(things, step)
+    if kind == "release":
+        return _compare_release(things, step)
     now = things.get(step["key"])
     if kind == "hostname":
         was = now["name"] if now else ""
@@ -221,6 +226,28 @@ def unit_file(things: Things, name: str) -> bool:
     return any(f"file:/etc/systemd/system/{one}" in things for one in names)
 
 
+def _compare_release(things: Things, step: Step) -> _Found | None:
+    now, wanted = things.get(step["key"]), [step["commit"], step["recipe"]]
+    if now is None:
+        return ("create", [("commit", None, step["commit"])], "")
+    if [now["commit"], now["recipe"]] == wanted:
+        return None
+    note = "it is built in another way" if now["commit"] == step["commit"] else ""
+    if wanted in now["kept"]:
+        note = note or _STILL_THERE
+    return ("update", [("commit", now["commit"], step["commit"])], note)
+
+
+def _carry_out_release(things: Things, step: Step) -> None:
+    """Of the releases that are kept a played node knows the commits and how each was made."""
+    if not _folder_exists(things, f"{step['home']}/releases/new"):
+        raise StepFailed(f"{step['home']}/releases: the folder does not exist")
+    made = [step["commit"], step["recipe"]]
+    others = [one for one in things.get(step["key"], {}).get("kept", []) if one != made]
+    kept = [*others[-(step["keep"] - 1) :], made]
+    things[str(step["key"])] = {"commit": step["commit"], "recipe": step["recipe"], "kept": kept}
+
+
 def _compare_grant(things: Things, step: Step) -> _Found | None:
     held = list(things.get(step["key"], {}).get("privileges", []))
     wanted = [] if absent(step) else sorted(step["privileges"])
@@ -272,6 +299,8 @@ def carry_out(things: Things, step: Step, mark: int) -> None:
         _carry_out_path(things, step)
     elif kind == "unit":
         _carry_out_unit(things, step)
+    elif kind == "release":
+        _carry_out_release(things, step)
     elif absent(step):
         thing = things.pop(key)
         if kind == "user":

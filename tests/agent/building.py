@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import grp
+import gzip
 import hashlib
+import io
 import os
 import pwd
+import tarfile
 from typing import Any
 
 Step = dict[str, Any]
@@ -56,3 +59,17 @@ def section(name: str, *steps: Step, needs: tuple[str, ...] = ()) -> dict[str, A
 
 def bundle(*sections: dict[str, Any], package_manager: str = "apt") -> dict[str, Any]:
     return {"format": 1, "server": "web1", "package_manager": package_manager, "sections": list(sections)}
+
+
+def archive(**files: str | None) -> bytes:
+    """An archive as the daemon makes them; a text that begins with `-> ` is a link, and `__` in a name a slash."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as made:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name.replace("__", "/"))
+            body = (text or "").encode()
+            if text is not None and text.startswith("-> "):
+                info.type, info.linkname, body = tarfile.SYMTYPE, text[3:], b""
+            info.size = len(body)
+            made.addfile(info, io.BytesIO(body))
+    return gzip.compress(packed.getvalue(), mtime=0)

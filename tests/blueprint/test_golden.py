@@ -81,6 +81,7 @@ def test_every_platform_has_a_case_of_everything() -> None:
         "suspended",
         "jobs",
         "databases",
+        "source",
     )
     platforms = ("el8", "el9", "el10", "debian12", "debian13")
     assert set(_case_names()) >= {f"{platform}-{what}" for platform in platforms for what in whats}

@@ -29,6 +29,7 @@ from reconciler.store.queries import (
     selinux_audit_logs,
     server_logs,
     servers,
+    site_sources,
     sites,
     software_installations,
     sources,
@@ -110,6 +111,7 @@ def _fill_daemon(tx: Tx) -> None:
     sources.put(
         tx, "main", remote="file:///srv/git/infra.git", branch="main", state="ok", message="", seen="a"
     )
+    site_sources.found(tx, "shop", "wish", site_sources.Revision("c" * 40, "d" * 64, 1000))
     plans.put(
         tx,
         plans.NewPlan("main", "1" * 64, "a" * 40, "b" * 40, "", 1, "L", "reconciler", {}, {"create": 1}, []),

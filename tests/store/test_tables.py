@@ -51,6 +51,7 @@ UNIQUE = [
     ("conditions", "kind", "name", "type"),
     ("revisions", "fleet", "commit"),
     ("sources", "fleet"),
+    ("site_sources", "site"),
     ("plans", "fleet", "identity"),
     ("rollouts", "fleet", "commit", "server"),
     ("loop_state", "kind", "name"),

@@ -29,7 +29,7 @@ from reconciler.nodes.answers import (
     UnitState,
 )
 from reconciler.nodes.conversation import OnEvent
-from tests.agent.building import ME, MY_GROUP, sha
+from tests.agent.building import ME, MY_GROUP, archive, sha
 from tests.agent.talking import ulid
 
 FOLDER = Path(__file__).with_name("cases")
@@ -111,7 +111,7 @@ class Case:
     @staticmethod
     def load(name: str) -> Case:
         value = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
-        bodies = {key: text.encode() for key, text in value.get("bodies", {}).items()}
+        bodies = {key: _body(given) for key, given in value.get("bodies", {}).items()}
         bundles = {}
         for key, sections in value["bundles"].items():
             made = [
@@ -134,11 +134,27 @@ class Case:
         )
 
 
+def _body(given: str | dict[str, str]) -> bytes:
+    """A text, or the files of an archive."""
+    return given.encode() if isinstance(given, str) else archive(**given)
+
+
 def _step(short: Mapping[str, Any], bodies: Mapping[str, bytes]) -> dict[str, Any]:
     """`{file: PATH, body: NAME}` and so on: the first field is type and target, the rest as in the protocol."""
     kind, target = next(iter(short.items()))
     rest = {name: value for name, value in short.items() if name != kind}
     step: dict[str, Any] = {"type": kind, "key": f"{kind}:{target}"}
+    if kind == "release":
+        body = bodies[rest.pop("body")]
+        home = {"site": target, "user": "bin", "home": f"/home/{target}", "root": "", "shared": []}
+        made = {
+            "recipe": sha(b"recipe"),
+            "sha256": sha(body),
+            "size": len(body),
+            "build": False,
+            "after": False,
+        }
+        return step | home | made | {"seconds": 60, "keep": 2, "check": None} | rest
     step["path" if kind in ("file", "directory", "symlink") else "name"] = target
     if rest.get("state") != "absent":
         if kind in ("file", "directory"):

@@ -2,7 +2,17 @@
 
 from typing import Dict
 
-from . import accounts, files, mariadb_steps, modules, packages, postgresql_steps, selinux_steps, units
+from . import (
+    accounts,
+    files,
+    mariadb_steps,
+    modules,
+    packages,
+    postgresql_steps,
+    releases,
+    selinux_steps,
+    units,
+)
 from .contract import Handler
 
 HANDLERS: Dict[str, Handler] = {
@@ -16,6 +26,7 @@ HANDLERS: Dict[str, Handler] = {
     "file": files.Files(),
     "symlink": files.Symlinks(),
     "unit": units.Units(),
+    "release": releases.Releases(),
     "selinux_module": selinux_steps.Modules(),
     "selinux_booleans": selinux_steps.Booleans(),
     "selinux_labels": selinux_steps.Labels(),

@@ -23,6 +23,7 @@ from reconciler.desired.kinds.jobs import CronJob, Worker
 from reconciler.desired.kinds.secrets import MaySeal, Sealed
 from reconciler.desired.kinds.server import PhpVersion
 from reconciler.desired.kinds.serving import ClientAddress, HeaderName, HeaderValue, Limits, Proxy, Redirect
+from reconciler.desired.kinds.source import ApplicationSource
 
 AppType = Literal["wordpress", "laravel", "generic", "static", "proxy"]
 PHP_TYPES: frozenset[AppType] = frozenset({"wordpress", "laravel", "generic"})
@@ -112,7 +113,7 @@ class SiteSpec(Spec):
     )
     document_root: DocumentRoot | None = Field(
         default=None,
-        description="Folder below public_html that is served. Default: `public` for laravel, public_html itself otherwise.",
+        description="Folder below public_html, or below a release, that is served. Default: `public` for laravel, all of it otherwise.",
     )
     proxy: Proxy | None = Field(
         default=None, description="The application behind a site of appType `proxy`; required there."
@@ -124,6 +125,10 @@ class SiteSpec(Spec):
     env: dict[EnvName, EnvValue] = Field(
         default_factory=dict,
         description="Further lines of the site's `.env`, in clear or encrypted: `{age: …}`. Values are never shown in plans. Names the daemon sets (`APP_URL`, `DB_*`) are refused.",
+    )
+    source: ApplicationSource | None = Field(
+        default=None,
+        description="Git repository that the application is deployed from. Absent: what is in public_html is served.",
     )
     cron: tuple[CronJob, ...] = Field(
         default=(), max_length=100, description="Commands that run by the clock, as the site's user."
@@ -160,6 +165,19 @@ class SiteSpec(Spec):
         """All domains of the site, `host` first."""
         others = {self.domain, *self.aliases, *([self.other_host] if self.other_host else [])}
         return (self.host, *sorted(others - {self.host}))
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """What all releases of the site share, `.env` apart."""
+        if self.source is None or self.source.shared is not None:
+            return self.source.shared or () if self.source else ()
+        match self.app_type:
+            case "laravel":
+                return ("storage",)
+            case "wordpress":
+                return ("wp-content/uploads",)
+            case _:
+                return ()
 
     @property
     def runs_php(self) -> bool:

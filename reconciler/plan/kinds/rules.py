@@ -20,13 +20,15 @@ class KindRules:
     """How changes to one kind are judged. Paths are in the YAML spelling, without `spec`.
 
     `replace` are the fields that cannot change in place. `risks` maps a field (or the head of its path) to what changing
-    it costs. `sensitive` are patterns of values that are never shown. `references` are the fields that name another
+    it costs. `sensitive` are patterns of values that are never shown, `silent` those that follow from others and are
+    not told beside them. `references` are the fields that name another
     resource, with that resource's kind as a word.
     """
 
     replace: Collection[str] = ()
     risks: Mapping[tuple[str, ...], Risk] = field(default_factory=dict)
     sensitive: Sequence[tuple[str, ...]] = ()
+    silent: Sequence[tuple[str, ...]] = ()
     references: Mapping[str, str] = field(default_factory=dict)
     on_create: tuple[Risk, ...] = ()
     on_delete: tuple[Risk, ...] = ()
@@ -55,6 +57,10 @@ class KindRules:
             if (found := self.risks.get(inner[:length])) is not None:
                 return found
         return Risk.NONE
+
+    def follows(self, path: FieldPath) -> bool:
+        """Whether the value at this path (full, with `spec`) says nothing that another one does not."""
+        return any(matches(pattern, path) for pattern in self.silent)
 
     def hides(self, path: FieldPath) -> bool:
         """Whether the value at this path (full, with `spec`) or one above it is sensitive."""

@@ -44,6 +44,8 @@ class Deployment:
     status: DeploymentStatus
     branch: str
     commit_hash: str | None
+    source_branch: str | None
+    source_commit: str | None
     corrective: bool
     reason: str | None
     started_at: datetime | None
@@ -54,13 +56,18 @@ class Deployment:
 
 @dataclass(frozen=True)
 class NewDeployment:
-    """What a deployment begins with: whom it concerns, why and from which commit. `corrective`: it repairs drift."""
+    """What a deployment begins with: whom it concerns, why and from which commit. `corrective`: it repairs drift.
+
+    `source_branch` and `source_commit` are of the application's own repository, where a site has one.
+    """
 
     kind: str
     name: str
     triggered_via: TriggeredVia
     branch: str = "main"
     commit_hash: str | None = None
+    source_branch: str | None = None
+    source_commit: str | None = None
     server_id: str | None = None
     site_id: str | None = None
     actor_id: str | None = None

@@ -1,0 +1,252 @@
+"""Sites that are deployed from git repositories, on real nodes of both families; the repositories are served by a real sshd."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab import Node
+from tests.nodes import loopback
+
+from .harness import AUTHOR, Stage, fetch
+
+FAMILIES = pytest.mark.parametrize("server", ["el", "deb"])
+INDEX = "<?php echo trim(file_get_contents(__DIR__ . '/version'));"
+
+
+@dataclass
+class Hosting:
+    """Where the repositories of applications are: bare ones in a folder, behind an sshd that knows one deploy key."""
+
+    folder: Path
+    server: loopback.Loopback
+
+    def address(self, name: str) -> str:
+        return f"ssh://root@127.0.0.1:{self.server.port}{self.folder}/{name}.git"
+
+
+class Application:
+    """A repository with a working copy."""
+
+    def __init__(self, hosting: Hosting, name: str) -> None:
+        self.address = hosting.address(name)
+        self.copy = hosting.folder / name
+        self.copy.mkdir()
+        self.git("init", "-q", "-b", "main")
+        subprocess.run(
+            ["git", "init", "-q", "--bare", "-b", "main", f"{self.copy}.git"], check=True, timeout=30
+        )
+
+    def git(self, *words: str) -> str:
+        env = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+        for role in ("AUTHOR", "COMMITTER"):
+            env |= {f"GIT_{role}_NAME": AUTHOR[0], f"GIT_{role}_EMAIL": AUTHOR[1]}
+        done = subprocess.run(
+            ["git", *words], cwd=self.copy, env=env, capture_output=True, text=True, check=True, timeout=60
+        )
+        return done.stdout.strip()
+
+    def push(self, **files: str | None) -> str:
+        """Commit these files (`__` is a slash, None takes one away) and push: the commit."""
+        for name, text in files.items():
+            path = self.copy / name.replace("__", "/").replace("index_php", "index.php")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if text is None:
+                path.unlink()
+            else:
+                path.write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", "Change")
+        self.git("push", "-q", "--force", f"{self.copy}.git", "main")
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture(scope="module")
+def hosting(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosting]:
+    """The daemon's settings know the host key; SSHKey/deploy is generated, and its public half may log in."""
+    if loopback.SSHD is None or os.geteuid() != 0:
+        pytest.skip("needs root and an OpenSSH server")
+    folder = tmp_path_factory.mktemp("hosting")
+    (folder / "sshd").mkdir()
+    server = loopback.start(folder / "sshd")
+    try:
+        known = folder / "known_hosts"
+        known.write_text(f"[127.0.0.1]:{server.port} {server.host.public}\n")
+        settings = {"git": {"knownHosts": str(known)}, "fleets": [{"remotes": [str(stage.fleet.folder)]}]}
+        (stage.state / "reconciler.yaml").write_text(yaml.safe_dump(settings))
+        stage.fleet.put("SSHKey", "deploy")
+        stage.fleet.commit()
+        stage.apply()
+        row = stage.row("ssh_keys", name="deploy")
+        assert row is not None
+        authorized = folder / "sshd" / "authorized_keys"
+        authorized.write_text(authorized.read_text() + row["public_key"] + "\n")
+        yield Hosting(folder, server)
+    finally:
+        server.stop()
+
+
+def source(app: Application, **more: Any) -> dict[str, Any]:
+    return {"repository": app.address, "key": "deploy", **more}
+
+
+def deploy(stage: Stage, code: int | None = 0) -> dict[str, Any]:
+    return dict(stage.applied(code=code))
+
+
+@dataclass
+class Visitors:
+    """Requests one after the other while something goes on; what they were answered."""
+
+    node: Node
+    domain: str
+    seen: dict[tuple[int, str], int] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> Visitors:
+        self._threads = [threading.Thread(target=self._visit) for _ in range(3)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(20)
+
+    def _visit(self) -> None:
+        while not self._stop.is_set():
+            try:
+                request = urllib.request.Request(
+                    f"http://{self.node.ip}/index.php", headers={"Host": self.domain}
+                )
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    said = (answer.status, answer.read().decode())
+            except OSError as fault:
+                said = (getattr(fault, "code", 0), str(fault))
+            with self._lock:
+                self.seen[said] = self.seen.get(said, 0) + 1
+            time.sleep(0.005)
+
+
+@FAMILIES
+def test_a_push_is_built_and_served_and_no_visitor_notices(
+    stage: Stage, hosting: Hosting, server: str
+) -> None:
+    name = f"shop-{server}"
+    app = Application(hosting, name)
+    node = stage.nodes[server]
+    first = app.push(index_php=INDEX, version="one", storage__keep="")
+    build = ['php -r \'echo "building with ", PHP_MAJOR_VERSION, "\\n";\'', "id -un > built-by"]
+    stage.site(
+        name, server, source=source(app, build=build, after=["cp version ../../after"], shared=["storage"])
+    )
+    stage.fleet.commit()
+    deploy(stage)
+    user = stage.user(name)
+    home = f"/home/{user}"
+    assert fetch(node, f"{name}.test") == (200, "one")
+    assert node.read(f"{home}/current/built-by").strip() == user
+    assert node.read(f"{home}/after") == "one"
+    assert node.output(f"stat -c '%U %F' {home}/current {home}/current/index.php").splitlines() == [
+        f"{user} symbolic link",
+        f"{user} regular file",
+    ]
+    node.run(f"runuser -u {user} -- sh -c 'echo kept > {home}/current/storage/upload'")
+    stage.in_sync()
+    record = stage.deployments(f"Site/{name}")[0]
+    assert (record["source_branch"], record["source_commit"]) == ("main", first)
+    assert "building with 8\n" in stage.deployment(record["id"])["stdout"]
+    assert node.run("grep -rl 'PRIVATE KEY' /home /etc/panel /var/lib/panel", check=False).stdout == ""
+
+    second = app.push(version="two")
+    assert stage.planned() == {}  # a plan asks nobody unless it is told to
+    plan = stage.run("plan", "--refresh").out
+    assert f"source: commit {first[:12]} -> {second[:12]}" in plan
+    with Visitors(node, f"{name}.test") as visitors:
+        deploy(stage)
+        time.sleep(0.5)
+    assert {status for status, _ in visitors.seen} == {200}, visitors.seen
+    assert set(visitors.seen) == {(200, "one"), (200, "two")}
+    assert node.read(f"{home}/current/storage/upload").strip() == "kept"
+    stage.in_sync()
+
+
+@FAMILIES
+def test_a_deploy_that_fails_leaves_the_release_before_and_no_visitor_notices(
+    stage: Stage, hosting: Hosting, server: str
+) -> None:
+    name = f"fails-{server}"
+    app = Application(hosting, name)
+    node = stage.nodes[server]
+    app.push(index_php=INDEX, version="one", build="true")
+    stage.site(name, server, source=source(app, build=["sh build"], after=["sh -c 'test ! -e bad'"]))
+    stage.fleet.commit()
+    deploy(stage)
+    current = node.output(f"readlink /home/{stage.user(name)}/current")
+    broken: tuple[tuple[str, dict[str, str | None]], ...] = (
+        ("a build command failed: no such package", {"build": "echo no such package; exit 1"}),
+        (
+            "is not served: the answer is 500",
+            {"build": "true", "index_php": "<?php http_response_code(500);"},
+        ),
+        ("a command after the switch failed", {"index_php": INDEX, "bad": "x"}),
+    )
+    with Visitors(node, f"{name}.test") as visitors:
+        for message, files in broken:
+            app.push(version="two", **files)
+            result = deploy(stage, code=1)[f"Site/{name}"]
+            assert message in result["message"], result
+            assert node.output(f"readlink /home/{stage.user(name)}/current") == current
+    assert {status for status, _ in visitors.seen} == {200}, visitors.seen
+    assert node.output(f"ls /home/{stage.user(name)}/releases").splitlines() == [current.split("/")[1]]
+    assert node.output("systemctl list-units --failed --no-legend 'panel-build*' 'panel-after*'") == ""
+
+    app.push(version="three", bad=None)
+    deploy(stage)
+    assert fetch(node, f"{name}.test") == (200, "three")
+    stage.in_sync()
+
+
+@FAMILIES
+def test_what_was_in_public_html_is_served_until_there_is_a_release_and_again_without_a_source(
+    stage: Stage, hosting: Hosting, server: str
+) -> None:
+    name = f"old-{server}"
+    node = stage.nodes[server]
+    stage.site(name, server)
+    stage.fleet.commit()
+    stage.apply()
+    user = stage.user(name)
+    node.run(
+        f"runuser -u {user} -- sh -c 'cat > /home/{user}/public_html/index.php'", stdin="<?php echo 'old';"
+    )
+    assert fetch(node, f"{name}.test") == (200, "old")
+    app = Application(hosting, name)
+    app.push(index_php="<?php http_response_code(503);")
+    with Visitors(node, f"{name}.test") as visitors:
+        stage.fleet.change("Site", name, source=source(app))
+        stage.fleet.commit()
+        assert "is not served" in deploy(stage, code=1)[f"Site/{name}"]["message"]
+        assert fetch(node, f"{name}.test") == (200, "old")
+        app.push(index_php="<?php echo 'new';")
+        deploy(stage)
+        assert fetch(node, f"{name}.test") == (200, "new")
+        stage.fleet.change("Site", name, source=None)
+        stage.fleet.commit()
+        stage.apply()
+    assert {status for status, _ in visitors.seen} == {200}, visitors.seen
+    assert fetch(node, f"{name}.test") == (200, "old")
+    stage.in_sync()
