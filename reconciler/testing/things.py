@@ -106,12 +106,10 @@ def _compare(things: Things, step: Step) -> _Found | None:
     kind = step["type"]
     if kind in _PATHS:
         return _compare_path(things, step)
-    if kind == "unit":
-        return _compare_unit(things, step)
+    if kind in ("unit", "release"):
+        return (_compare_unit if kind == "unit" else _compare_release)(things, step)
     if kind.endswith("_grant"):
         return _compare_grant(things, step)
-    if kind == "release":
-        return _compare_release(things, step)
     now = things.get(step["key"])
     if kind == "hostname":
         was = now["name"] if now else ""
