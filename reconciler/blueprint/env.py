@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from reconciler.blueprint.model import Body
@@ -14,14 +14,19 @@ from reconciler.platforms import Platform
 
 
 def body(
-    site: Site, databases: Iterable[tuple[Database, Secret]], platform: Platform, templates: Templates
+    site: Site,
+    databases: Iterable[tuple[Database, Secret]],
+    platform: Platform,
+    templates: Templates,
+    more: Mapping[str, str],
 ) -> Body:
-    """The file, marked secret. What the daemon sets comes first and wins over `spec.env`."""
+    """The file, marked secret. What the daemon sets, `more` among it, comes first and wins over `spec.env`."""
     values: dict[str, str] = {"APP_URL": f"http://{site.spec.host}"}
     if site.spec.app_type == "laravel" and "APP_ENV" not in site.spec.env:
         values["APP_ENV"] = "production"
     for database, password in databases:
         values |= _login(database, password, platform)
+    values |= more
     for name in sorted(site.spec.env):
         values.setdefault(name, clear(site.spec.env[name]).reveal())
     text = templates.render("env/site.env.j2", {"values": values})

@@ -18,6 +18,6 @@ def configuration(site: Site, places: Places, templates: Templates) -> Iterator[
     into force when it reads the file, and starts and ends the slice with what is in it.
     """
     spec = site.spec
-    if spec.runs_php or spec.cron or spec.workers or spec.source is not None:
+    if spec.runs_php or spec.cron or spec.workers or spec.redis or spec.source is not None:
         text = templates.render("systemd/panel-site.slice.j2", {"places": places, "limits": spec.limits})
         yield steps.file(places.slice_file, Body.of(text))

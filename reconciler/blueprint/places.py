@@ -103,6 +103,31 @@ class Places:
         """Where the web server reaches php-fpm."""
         return f"{self.runtime}/php.sock"
 
+    @property
+    def redis_config(self) -> str:
+        """Configuration of the site's own Redis."""
+        return f"/etc/panel/redis/{self.site}.conf"
+
+    @property
+    def redis_data(self) -> str:
+        """Where it keeps its data over a restart."""
+        return f"{self.home}/storage/redis"
+
+    @property
+    def redis_runtime(self) -> str:
+        """The folder systemd makes for its socket."""
+        return f"/run/panel-redis/{self.site}"
+
+    @property
+    def redis_socket(self) -> str:
+        """Where the site's programs reach it."""
+        return f"{self.redis_runtime}/redis.sock"
+
+    @property
+    def redis_unit(self) -> str:
+        """The unit that runs it."""
+        return f"panel-redis-{self.site}.service"
+
     unit_folder: ClassVar[str] = "/etc/systemd/system"
     """Where the unit files are."""
 

@@ -12,6 +12,7 @@ from reconciler.platforms import Platform
 
 PANEL = "/etc/panel"
 FPM = "/etc/panel/fpm"
+REDIS = "/etc/panel/redis"
 LOGS = "/var/log/panel"
 
 
@@ -48,6 +49,10 @@ def _steps(
         # one master for all sites is what we replace by one a site
         for version in sorted(spec.software.php):
             yield steps.unit(platform.php.unit_of(version), running=False)
+    if spec.software.redis:
+        yield steps.directory(REDIS)
+        # one for all sites, which each could read, is what we replace by one a site
+        yield steps.unit(platform.redis.unit, running=False)
     if "mariadb" in spec.database_engines:
         yield from _mariadb(platform, templates, databases)
     if "postgresql" in spec.database_engines:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reconciler.blueprint import env, jobs, limits, php, releases, selinux, steps, web
+from reconciler.blueprint import env, jobs, limits, php, redis, releases, selinux, steps, web
 from reconciler.blueprint.model import Body, Section, Step
 from reconciler.blueprint.places import Places
 from reconciler.blueprint.templates import Templates
@@ -52,7 +52,7 @@ def _steps(
     yield from _folders(site, places)
     yield steps.file(
         places.env,
-        env.body(site, databases, places.platform, templates),
+        env.body(site, databases, places.platform, templates, redis.login(site, places)),
         owner=places.user,
         group=places.user,
         mode="0600",
@@ -65,6 +65,7 @@ def _steps(
     yield from limits.configuration(site, places, templates)
     if site.spec.runs_php:
         yield from php.configuration(site, places, templates, level)
+    yield from redis.configuration(site, places, templates)
     yield steps.file(places.logrotate, Body.of(templates.render("logrotate/site.j2", {"places": places})))
     if site.spec.source is not None:
         yield from releases.configuration(site, site.spec.source, places, templates, level)
@@ -72,6 +73,7 @@ def _steps(
         yield releases.release(site, site.spec.source, places)
     if site.spec.runs_php:
         yield php.unit(site, places)
+    yield from redis.units(site, places)
     yield from jobs.configuration(site, places, templates, level)
     yield from jobs.units(site, places)
     yield from web.virtual_host(site, places, templates)

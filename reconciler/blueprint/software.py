@@ -24,6 +24,9 @@ def pieces(server: Server, platform: Platform) -> dict[str, tuple[str, ...]]:
         found["mariadb"] = (platform.mariadb.package,)
     if "postgresql" in spec.database_engines:
         found["postgresql"] = (platform.postgresql.package,)
+    if spec.software.redis:
+        extensions = (platform.redis.extension_of(version) for version in sorted(spec.software.php))
+        found["redis"] = (platform.redis.package, *extensions)
     return found
 
 

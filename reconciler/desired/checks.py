@@ -35,9 +35,12 @@ _SYSTEM_USERS = {
     ),
 }
 
+LEAST_REDIS = "4M"
+"""What the data of a Redis needs at least: an empty one counts about 1 MiB."""
 LEAST_MEMORY = "32M"
 """What the programs of a site need at least, all together."""
 ENV_OF_SITE = "APP_URL"
+ENV_OF_REDIS = ("REDIS_HOST", "REDIS_PORT", "REDIS_SOCKET")
 ENV_OF_DATABASE = ("CONNECTION", "HOST", "PORT", "SOCKET", "DATABASE", "USERNAME", "PASSWORD")
 """With the database's prefix and an underscore before them: what the daemon writes into a site's `.env`."""
 
@@ -90,6 +93,8 @@ def _site(site: Site) -> Iterator[Finding]:
     for name in site.spec.env:
         if name == ENV_OF_SITE or name.startswith("DB_"):
             yield reserved_env(name, "the daemon")
+        if site.spec.redis is not None and name in ENV_OF_REDIS:
+            yield reserved_env(name, "the daemon")
     yield from _app_type(site)
     yield from serving.check(site)
     yield from deploying.check(site)
@@ -119,6 +124,8 @@ def _app_type(site: Site) -> Iterator[Finding]:
 
 
 def _limits(site: Site) -> Iterator[Finding]:
+    if site.spec.redis is not None:
+        yield from _redis_memory(site)
     spec, path = site.spec, ("spec", "limits", "memory")
     if spec.limits.memory is None:
         return
@@ -129,6 +136,18 @@ def _limits(site: Site) -> Iterator[Finding]:
         message = f"spec.limits.memory is {spec.limits.memory}, and one request alone may use {spec.php.memory_limit}"
         hint = "raise it, or lower spec.php.memoryLimit"
         yield Finding(path, "memory-of-one-request", message, hint, severity="warning")
+
+
+def _redis_memory(site: Site) -> Iterator[Finding]:
+    spec = site.spec
+    assert spec.redis is not None  # noqa: S101 - the caller's condition
+    path, wanted = ("spec", "redis", "memory"), size(spec.redis.memory)
+    if wanted < size(LEAST_REDIS):
+        message = f"spec.redis.memory is {spec.redis.memory}, in which no data fits"
+        yield Finding(path, "out-of-range", message, f"write {LEAST_REDIS} or more")
+    elif spec.limits.memory is not None and wanted >= size(spec.limits.memory):
+        message = f"spec.redis.memory is {spec.redis.memory}, and the whole site has {spec.limits.memory}"
+        yield Finding(path, "out-of-range", message, "lower it, or raise spec.limits.memory")
 
 
 def _names_twice(field: str, names: Sequence[str]) -> Iterator[Finding]:

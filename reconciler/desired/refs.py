@@ -166,6 +166,16 @@ def offers(entry: Entry, entries: Mapping[Key, Entry]) -> Iterator[Finding]:
                 hint = f"add it to the server's spec.software.php, which has {has}"
                 yield Finding(("spec", "phpVersion"), "php-not-installed", message, hint)
             yield from caddy.site(site, server)
+            if spec.redis is not None and not server.spec.software.redis:
+                message = f"Server/{server.name} does not install Redis"
+                hint = "write `redis: true` in the server's spec.software"
+                yield Finding(("spec", "redis"), "redis-not-installed", message, hint)
+            elif spec.redis is not None and _has_selinux(server):
+                message = f"Redis of sites is not offered under SELinux, which Server/{server.name} declares"
+                hint = (
+                    "its policy module has no domain for it yet; let the application keep its cache elsewhere"
+                )
+                yield Finding(("spec", "redis"), "redis-under-selinux", message, hint)
             if spec.proxy is not None and _refused(spec.proxy.upstream, server):
                 message = f"SELinux on Server/{server.name} keeps the web server from {spec.proxy.upstream}"
                 hint = "have the application listen on a socket in the site's storage, such as unix:storage/app.sock"
@@ -190,6 +200,10 @@ def _refused(upstream: str, server: Server) -> bool:
     if upstream.startswith("unix:"):
         return not upstream.removeprefix("unix:").startswith(("storage/", "tmp/"))
     return int(upstream.rpartition(":")[2]) not in _HTTP_PORTS
+
+
+def _has_selinux(server: Server) -> bool:
+    return for_os(server.spec.os.value).selinux.declared(server.spec.selinux.mode) != "disabled"
 
 
 def _server(entries: Mapping[Key, Entry], name: str) -> Server:

@@ -77,13 +77,16 @@ def _software(manifest: Mapping[str, Json] | None) -> frozenset[str]:
     software, engines = spec.get("software"), spec.get("databaseEngines")
     php = software.get("php") if isinstance(software, Mapping) else ()
     found = [f"php-{version}" for version in php] if isinstance(php, list | tuple) else []
+    if isinstance(software, Mapping) and software.get("redis") is True:
+        found.append("redis")
     return frozenset([*found, *map(str, engines if isinstance(engines, list | tuple) else ())])
 
 
 def _needs(change: Change) -> frozenset[str]:
     spec = spec_of(change.after)
-    if change.key.kind is Kind.SITE and spec.get("phpVersion"):
-        return frozenset({f"php-{spec['phpVersion']}"})
+    if change.key.kind is Kind.SITE:
+        php = [f"php-{spec['phpVersion']}"] if spec.get("phpVersion") else []
+        return frozenset([*php, *(["redis"] if spec.get("redis") is not None else [])])
     return frozenset({str(spec.get("engine"))}) if change.key.kind is Kind.DATABASE else frozenset()
 
 

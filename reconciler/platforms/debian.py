@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.platforms.model import CADDY, MariaDb, Nginx, Php, Platform, PostgreSql, SELinux
+from reconciler.platforms.model import CADDY, MariaDb, Nginx, Php, Platform, PostgreSql, Redis, SELinux
 
 _PHP_PARTS = (
     "fpm",
@@ -39,6 +39,13 @@ MARIADB = MariaDb(
     socket="/run/mysqld/mysqld.sock",
     config="/etc/mysql/mariadb.conf.d/99-panel.cnf",
     open_root=False,
+)
+
+REDIS = Redis(
+    package="redis-server",
+    unit="redis-server.service",
+    binary="/usr/bin/redis-server",
+    extension="php{version}-redis",
 )
 
 SELINUX = SELinux(
@@ -87,5 +94,6 @@ def platform(major: int, *, php: str, postgresql: str) -> Platform:
             hba_mode="0640",
             tls=True,  # postgresql-common needs ssl-cert, whose certificate pg_createcluster writes into the configuration
         ),
+        redis=REDIS,
         selinux=SELINUX,
     )

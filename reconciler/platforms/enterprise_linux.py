@@ -7,6 +7,7 @@ Units are installed disabled and stopped (systemd presets), and there is neither
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from reconciler.platforms.model import (
     CADDY,
@@ -15,6 +16,7 @@ from reconciler.platforms.model import (
     Php,
     Platform,
     PostgreSql,
+    Redis,
     Repository,
     SELinux,
     Stream,
@@ -56,6 +58,15 @@ NGINX = Nginx(
     logs="/var/log/nginx",
     cache="/var/lib/nginx",
 )
+
+REDIS = Redis(
+    package="redis",
+    unit="redis.service",
+    binary="/usr/bin/redis-server",
+    extension="php{nn}-php-pecl-redis6",
+)
+# the only one that Enterprise Linux 10 has; it speaks the same protocol
+VALKEY = replace(REDIS, package="valkey", unit="valkey.service", binary="/usr/bin/valkey-server")
 
 SELINUX_PACKAGES = ("policycoreutils", "policycoreutils-python-utils", "checkpolicy", "audit")
 """policycoreutils brings semodule_package, semodule and restorecon, the Python tools semanage."""
@@ -105,6 +116,7 @@ def platform(
             hba_mode="0600",
             tls=False,
         ),
+        redis=REDIS if major < 10 else VALKEY,
         selinux=SELinux(
             mode="enforcing",
             packages=SELINUX_PACKAGES,

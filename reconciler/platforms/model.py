@@ -137,6 +137,21 @@ class PostgreSql:
 
 
 @dataclass(frozen=True)
+class Redis:
+    """Where Redis, or Valkey, is. `extension` is the package of PHP's extension for it, a template as in Php. Sites have
+    units of their own; `unit` is the package's."""
+
+    package: str
+    unit: str
+    binary: str
+    extension: str
+
+    def extension_of(self, version: str) -> str:
+        """Name of the package of PHP's extension for one version."""
+        return _filled(self.extension, version)
+
+
+@dataclass(frozen=True)
 class SELinux:
     """How SELinux is there. `packages` are what building and installing a policy module takes, and the audit daemon.
 
@@ -176,6 +191,7 @@ class Platform:
     caddy: Caddy | None
     mariadb: MariaDb
     postgresql: PostgreSql
+    redis: Redis
     selinux: SELinux
     streams: Mapping[str, Stream] = field(default_factory=dict)
 

@@ -36,6 +36,7 @@ def wanted(server: Server) -> list[Software]:
     found: list[Software] = [(server.spec.web_server, "")]
     found += [(engine, "") for engine in server.spec.database_engines]
     found += [("php", version) for version in server.spec.software.php]
+    found += [("redis", "")] if server.spec.software.redis else []
     return found
 
 

@@ -56,7 +56,7 @@ def test_a_fleet_renders_to_what_its_case_says(name: str) -> None:
     server = only_server(fleet)
     sections = list(blueprint.sections(server, fleet, system_users(fleet), blueprint.masked))
     # databases change what their server's engines listen to
-    about = sections if name.endswith("-databases") else sections[1:] or sections
+    about = sections if name.endswith(("-databases", "-redis")) else sections[1:] or sections
     found = {
         "bundle.json": json.dumps([_json(s) for s in about], indent=1, ensure_ascii=False) + "\n",
         "bodies.txt": _bodies(about),
@@ -82,11 +82,14 @@ def test_every_platform_has_a_case_of_everything() -> None:
         "jobs",
         "databases",
         "source",
+        "redis",
     )
     platforms = ("el8", "el9", "el10", "debian12", "debian13")
     assert set(_case_names()) >= {f"{platform}-{what}" for platform in platforms for what in whats}
     with_caddy = platforms[:2] + platforms[3:]  # EL 10 has none: reconciler/platforms
-    kinds = [what for what in whats if what not in ("jobs", "databases")]  # which know of no web server
+    kinds = [
+        what for what in whats if what not in ("jobs", "databases", "redis")
+    ]  # which know of no web server
     assert set(_case_names()) >= {f"{platform}-caddy-{what}" for platform in with_caddy for what in kinds}
     for name in _case_names():
         fleet = fleet_of((CASES / name / "fleet.yaml").read_text())

@@ -69,6 +69,10 @@ class Software(Model):
     php: Annotated[tuple[PhpVersion, ...], Distinct] = Field(
         default=(), description='PHP versions to install, quoted (`["8.2"]`). Sites may use only these.'
     )
+    redis: bool = Field(
+        default=False,
+        description="Whether Redis (on Enterprise Linux 10 Valkey) is installed, and PHP's extension for it. Sites with `redis` need it.",
+    )
 
 
 class ServerSpec(Spec):

@@ -79,6 +79,15 @@ class PhpSettings(Model):
     )
 
 
+class Redis(Model):
+    """A Redis of the site's own."""
+
+    memory: Size = Field(
+        default="64M",
+        description="Most memory its data may use; what has an expiry goes first when it is full.",
+    )
+
+
 class SiteSpec(Spec):
     """A website: where it runs, what it answers to, how its PHP runs."""
 
@@ -121,6 +130,10 @@ class SiteSpec(Spec):
     php: PhpSettings = Field(default_factory=PhpSettings, description="PHP settings.")
     limits: Limits = Field(
         default_factory=Limits, description="What all processes of the site together may use."
+    )
+    redis: Redis | None = Field(
+        default=None,
+        description="A Redis for this site alone (`{}`: with the defaults), run as its user behind a socket; the server must declare `software.redis`. Absent: none.",
     )
     env: dict[EnvName, EnvValue] = Field(
         default_factory=dict,

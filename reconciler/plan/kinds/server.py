@@ -13,6 +13,7 @@ RULES = KindRules(
         ("webServer",): Risk.DOWNTIME,
         ("databaseEngines",): Risk.RESTART,
         ("software", "php"): Risk.RESTART,
+        ("software", "redis"): Risk.NONE,
     },
     references={"sshKey": "SSHKey"},
     on_create=(Risk.RESTART,),

@@ -24,6 +24,7 @@ RULES = KindRules(
         ("php", "uploadMaxFilesize"): Risk.RELOAD,
         # systemd puts new limits into force without a restart
         ("limits",): Risk.NONE,
+        ("redis",): Risk.RESTART,
         ("env",): Risk.NONE,
         ("cron",): Risk.NONE,
         ("workers",): Risk.RESTART,
