@@ -21,6 +21,15 @@ class StepFault(Exception):
     """A step could not be checked or carried out; the text says what, where and why, and holds no secret."""
 
 
+class Unissued(StepFault):
+    """A CA gave no certificate. `bearable`: the site can do without it, for it has a self-signed one or none was in use, so
+    what else was changed is not put back."""
+
+    def __init__(self, message: str, *, bearable: bool = False) -> None:
+        super().__init__(message)
+        self.bearable = bearable
+
+
 _CAUSES = {
     errno.ENOSPC: "no space left on the file system",
     errno.EDQUOT: "the disk quota is used up",

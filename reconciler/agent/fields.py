@@ -16,6 +16,8 @@ PREFIXES = (
     "/etc/systemd/system/panel-",
     "/etc/systemd/system/nginx.service.d/panel-",
     "/etc/systemd/system/caddy.service.d/panel-",
+    "/etc/systemd/system/certbot.service.d/panel-",
+    "/etc/systemd/system/certbot-renew.service.d/panel-",
     "/etc/tmpfiles.d/panel-",
     "/home/",
     "/var/lib/panel-sites/",
@@ -33,9 +35,12 @@ PREFIXES = (
 FOLDERS = (
     "/etc/panel",
     "/var/log/panel",
+    "/var/lib/panel-sites",
     "/etc/systemd/system/nginx.service.d",
     "/etc/systemd/system/caddy.service.d",
     "/var/log/caddy",
+    "/etc/systemd/system/certbot.service.d",
+    "/etc/systemd/system/certbot-renew.service.d",
 )
 HOMES = ("/home/", "/var/lib/panel-sites/")
 
@@ -237,6 +242,12 @@ unit = pattern(
 host_name = pattern(
     r"(?=.{1,64}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", "a host name"
 )
+dns_name = pattern(
+    r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?", "a domain name"
+)
+certificate_site = pattern(r"_|[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?", "a site's name")
+email = pattern(r"[A-Za-z0-9][A-Za-z0-9.!#%&'*+/=?^_{|}~-]{0,63}@[a-z0-9.-]{1,189}", "an e-mail address")
+directory = pattern(r"https://[A-Za-z0-9.:\[\]-]{1,300}/[A-Za-z0-9._~/%-]{0,300}", "an https URL")
 shell = pattern(r"/(usr/)?s?bin/[a-z][a-z0-9-]{0,30}", "a shell")
 comment = pattern(r"[A-Za-z0-9 ._@()/+-]{0,100}", "a comment of plain characters")
 charset = pattern(r"[a-z0-9_]{1,64}", "a character set or collation name")

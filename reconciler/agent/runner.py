@@ -51,6 +51,7 @@ class Apply:
             self._unit_file_changed,
             self._before_units,
             self._unit_started,
+            self._reload_owed,
         )
         wanted: Set[str] = {
             s["name"] for _, s in self.bundle.steps() if s["type"] == "unit" and s.get("active")
@@ -95,6 +96,12 @@ class Apply:
 
     def _unit_started(self, unit: str) -> None:
         self.pending.started(unit)
+
+    def _reload_owed(self, unit: str) -> None:
+        """Whether that works is judged at the end, where whoever broke it is found; until then the old files are in use."""
+        if unit in self.pending.units:
+            self._before_units()
+            units.control("reload", unit)
 
     def run(self) -> Dict[str, Any]:
         """Do everything and return the Outcome, which is then on disk."""
@@ -154,6 +161,13 @@ class Apply:
         if not state.later:
             tell_done(state, self.context)
 
+    def _tell_owed(self, state: State) -> None:
+        """A section that was done without its certificate is in place, and has failed: it is to be tried again."""
+        if state.owed and state.state not in ("failed", "skipped"):
+            state.state = "failed"
+            state.message = state.owed
+            self.journal.event("section_failed", section=state.section.id, message=state.message)
+
     def _finish(self, reloaded: List[str]) -> Dict[str, Any]:
         chosen = {section.id for section in self.chosen}
         told = [s for s in self.states.values() if s.section.id in chosen or s.state == "failed"]
@@ -166,6 +180,8 @@ class Apply:
                     journal.folder(deployment) + "/outcome.json", outcome.interrupted(deployment)
                 )
         self.pending.settle()
+        for state in told:
+            self._tell_owed(state)
         cancelled = self._is_cancelled()
         self.journal.event("apply_done")
         versions = self.world.software_versions(self._steps())

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from . import cancel, journal, places
 from .bundle import Demands, Section
-from .faults import StepFault, cause
+from .faults import StepFault, Unissued, cause
 from .journal import Journal, Undo
 from .pending import Pending
 from .steps import HANDLERS, handler_of
@@ -21,7 +21,9 @@ DATABASES = ("mariadb_", "postgresql_")
 
 
 class State:
-    """What has become of one section so far. `later` are its units that are started once everything is validated."""
+    """What has become of one section so far. `later` are its units that are started once everything is validated.
+
+    `owed` says why a certificate was not issued without which the section was carried out."""
 
     def __init__(self, section: Section) -> None:
         self.section = section
@@ -31,6 +33,7 @@ class State:
         self.kept: List[str] = []
         self.undo: List[Undo] = []
         self.later: List[Step] = []
+        self.owed = ""
 
     def value(self) -> Dict[str, Any]:
         """The entry of the outcome."""
@@ -172,10 +175,19 @@ def _apply(state: State, due: List[Tuple[Step, Finding]], context: Context) -> N
     except (StepFault, OSError) as error:
         for step, _ in due:
             failed(state, step, fault_text(error), context)
+        if isinstance(error, Unissued) and (error.bearable or _is_new(state)):
+            state.owed = run.scrubber.clean(str(error))
+            run.journal.done(state.section.id, due[0][0]["key"])
+            return
         raise
     seconds = time.monotonic() - started
     for step, _ in due:
         done(state, step, seconds, context)
+
+
+def _is_new(state: State) -> bool:
+    """Whether the section's site was made in this apply: nobody is served by it yet."""
+    return any(undo.key.startswith("user:") for undo in state.undo)
 
 
 def begin(state: State, step: Step, finding: Finding, context: Context, *, durable: bool = True) -> None:
@@ -205,6 +217,8 @@ def tell_done(state: State, context: Context) -> None:
     """Everything of a section is carried out."""
     if state.changed:
         state.state = "succeeded"
+    if state.owed:
+        return  # what became of it is told at the end
     context.run.journal.event("section_done", section=state.section.id, changed=state.changed)
 
 
@@ -248,6 +262,7 @@ def put_back(state: State, context: Context) -> None:
             state.kept.append(undo.key)
         _unchange(undo, context)
     state.undo = []
+    state.owed = ""
     state.changed = 0
 
 

@@ -142,6 +142,20 @@ SHAPES: Dict[str, Shape] = {
         {},
         _named("site"),
     ),
+    "certificate": _shape(
+        {"site": fields.certificate_site},
+        dict(
+            _STATE,
+            issuer=fields.one_of("self", "acme"),
+            names=fields.list_of(fields.dns_name, most=2000, least=1),
+            group=fields.account,
+            unit=fields.unit,
+            email=fields.email,
+            directory=fields.directory,
+            trust=fields.boolean,
+        ),
+        _named("site"),
+    ),
     "selinux_module": _shape(
         {"name": fields.policy_module},
         dict(_STATE, source=fields.policy_source, contexts=fields.nullable(fields.policy_source)),
@@ -194,6 +208,7 @@ _NEEDED_WHEN_PRESENT = {
     "directory": ("owner", "group", "mode"),
     "file": ("owner", "group", "mode", "sha256", "size"),
     "symlink": ("target",),
+    "certificate": ("issuer", "names", "group", "unit"),
     "selinux_module": ("source",),
     "selinux_labels": ("labels",),
     "mariadb_user": ("password",),
@@ -230,6 +245,8 @@ def check_step(step: Any, where: str) -> None:
     needed: Set[str] = set(shape.required)
     if step.get("state", "present") == "present":
         needed.update(_NEEDED_WHEN_PRESENT.get(str(kind), ()))
+        if kind == "certificate" and step.get("issuer") == "acme":
+            needed.update(("email", "directory", "trust"))
     missing = sorted(needed - set(step))
     if missing:
         raise _bad(where, "a {} step needs the field {}".format(kind, missing[0]))

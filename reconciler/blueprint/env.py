@@ -21,7 +21,7 @@ def body(
     more: Mapping[str, str],
 ) -> Body:
     """The file, marked secret. What the daemon sets, `more` among it, comes first and wins over `spec.env`."""
-    values: dict[str, str] = {"APP_URL": f"http://{site.spec.host}"}
+    values: dict[str, str] = {"APP_URL": site.spec.url}
     if site.spec.app_type == "laravel" and "APP_ENV" not in site.spec.env:
         values["APP_ENV"] = "production"
     for database, password in databases:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import assert_never
 
-from reconciler.blueprint import answers, selinux, steps
+from reconciler.blueprint import answers, selinux, steps, tls
 from reconciler.blueprint.model import Body, Step
-from reconciler.blueprint.places import Places, body_limit, request_seconds
+from reconciler.blueprint.places import WEBROOT, Places, body_limit, request_seconds
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.kinds import Site
 from reconciler.desired.scalars import seconds
@@ -20,10 +20,13 @@ def base(platform: Platform, templates: Templates, *, protected: bool) -> Iterat
     nginx = platform.nginx
     if protected:
         yield from selinux.web_server(platform, templates)
+    if not nginx.rejects_handshakes:
+        yield from tls.sink(nginx.unit)
+    values = {"http2": nginx.http2, "rejects": nginx.rejects_handshakes, "webroot": WEBROOT, "sink": tls.SINK}
     # conf.d is read in the order of names, and the first server that says default_server answers for unknown hosts
     yield steps.file(
         f"{nginx.include}/00-panel-default.conf",
-        Body.of(templates.render("nginx/default.conf.j2", {})),
+        Body.of(templates.render("nginx/default.conf.j2", values)),
         validate={"type": "nginx"},
     )
     for path in nginx.unwanted:
@@ -31,7 +34,7 @@ def base(platform: Platform, templates: Templates, *, protected: bool) -> Iterat
     # by prefix, so that the server's section stays as it is when sites come and go
     yield steps.unit(
         nginx.unit,
-        reload_on=("file:/etc/nginx/*", "symlink:/etc/nginx/*"),
+        reload_on=("file:/etc/nginx/*", "symlink:/etc/nginx/*", *tls.CHANGES),
         restart_on=(f"file:{selinux.NGINX_DROP_IN}",) if protected else (),
     )
 
@@ -60,6 +63,11 @@ def _values(site: Site, places: Places, templates: Templates) -> dict[str, objec
         "trusted": spec.client_address.trusted_proxies,
         "scheme": f"$panel_scheme_{variable}" if spec.client_address.trusted_proxies else "$scheme",
         "variable": variable,
+        "tls": spec.tls if spec.tls.on else None,
+        "forced": spec.tls.on and spec.tls.force_https,
+        "hsts": tls.hsts(spec.tls),
+        "http2": places.platform.nginx.http2,
+        "webroot": WEBROOT,
         "logs": places.web.logs,
         "cache": f"{places.platform.nginx.cache}/panel-cache-{places.user}",
         "body_limit": body_limit(spec.php.upload_max_filesize),

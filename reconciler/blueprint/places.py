@@ -9,6 +9,11 @@ from typing import ClassVar
 from reconciler.desired.kinds import Site
 from reconciler.platforms import Platform, WebServer
 
+TLS = "/etc/panel/tls"
+"""Below it a folder a site, with its certificate and key."""
+WEBROOT = "/var/lib/panel-sites/acme"
+"""Where the answers to a CA's challenges (RFC 8555, 8.3) are put, of all sites of a node."""
+
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 _SIZE = re.compile(r"([1-9][0-9]{0,6})([KMG])\Z")
 _KIB = {"K": 1, "M": 1024, "G": 1024 * 1024}
@@ -171,6 +176,21 @@ class Places:
     def unit_file(self) -> str:
         """Its unit file."""
         return f"{self.unit_folder}/{self.unit}"
+
+    @property
+    def tls(self) -> str:
+        """The folder of the site's certificate."""
+        return f"{TLS}/{self.site}"
+
+    @property
+    def certificate(self) -> str:
+        """The site's certificate and those of its CAs, wherever they come from."""
+        return f"{self.tls}/fullchain.pem"
+
+    @property
+    def certificate_key(self) -> str:
+        """Its private key."""
+        return f"{self.tls}/privkey.pem"
 
     @property
     def logrotate(self) -> str:

@@ -93,7 +93,7 @@ def _check(site: Site, source: ApplicationSource, places: Places) -> Json:
     return {
         "host": site.spec.host,
         "path": wanted.path if wanted else "/",
-        "scheme": wanted.scheme if wanted else "http",
+        "scheme": wanted.scheme if wanted else ("https" if site.spec.tls.on else "http"),
         "status": list(wanted.status) if wanted else None,
         "contains": wanted.contains if wanted else None,
         "seconds": math.ceil(seconds(wanted.timeout)) if wanted else 10,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reconciler.blueprint import database, selinux, software, steps, web
+from reconciler.blueprint import database, selinux, software, steps, tls, web
 from reconciler.blueprint.model import Body, Section, Step
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.kinds import Database, Server
-from reconciler.platforms import Platform
+from reconciler.platforms import Platform, Repository
 
 PANEL = "/etc/panel"
 FPM = "/etc/panel/fpm"
@@ -30,8 +30,7 @@ def _steps(
     server: Server, platform: Platform, templates: Templates, databases: Sequence[Database]
 ) -> Iterator[Step]:
     spec = server.spec
-    repositories = platform.php_repositories if spec.software.php else ()
-    for repository in dict.fromkeys((*repositories, *web.repositories(server, platform))):
+    for repository in _repositories(server, platform):
         yield steps.repository(repository.package, repository.url)
     yield from software.streams(server, platform)
     for name, piece in software.packages(server, platform).items():
@@ -44,6 +43,7 @@ def _steps(
         yield from selinux.policy(server)
     yield steps.directory(FPM)
     yield steps.directory(LOGS, mode="0750")
+    yield from tls.server(server, platform, templates)
     yield from web.base(server, platform, templates, protected=protected)
     if platform.php.started_by_package:
         # one master for all sites is what we replace by one a site
@@ -57,6 +57,16 @@ def _steps(
         yield from _mariadb(platform, templates, databases)
     if "postgresql" in spec.database_engines:
         yield from _postgresql(platform, templates, databases)
+
+
+def _repositories(server: Server, platform: Platform) -> list[Repository]:
+    spec = server.spec
+    wanted = [
+        *(platform.php_repositories if spec.software.php else ()),
+        *web.repositories(server, platform),
+        *(platform.certbot.repositories if spec.acme is not None else ()),
+    ]
+    return list(dict.fromkeys(wanted))
 
 
 def _mariadb(platform: Platform, templates: Templates, databases: Sequence[Database]) -> Iterator[Step]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reconciler.blueprint import env, jobs, limits, php, redis, releases, selinux, steps, web
+from reconciler.blueprint import env, jobs, limits, php, redis, releases, selinux, steps, tls, web
 from reconciler.blueprint.model import Body, Section, Step
 from reconciler.blueprint.places import Places
 from reconciler.blueprint.templates import Templates
@@ -28,11 +28,12 @@ def section(
     """
     places = Places.of(site, user, platform, platform.web(server.spec.web_server))
     needs = (f"Server/{site.spec.server}", *(database.address for database, _ in databases))
-    return Section(site.address, tuple(_steps(site, places, databases, templates, level)), needs)
+    return Section(site.address, tuple(_steps(site, server, places, databases, templates, level)), needs)
 
 
 def _steps(
     site: Site,
+    server: Server,
     places: Places,
     databases: Sequence[tuple[Database, Secret]],
     templates: Templates,
@@ -76,6 +77,7 @@ def _steps(
     yield from redis.units(site, places)
     yield from jobs.configuration(site, places, templates, level)
     yield from jobs.units(site, places)
+    yield from tls.certificate(site, server, places)
     yield from web.virtual_host(site, places, templates)
 
 

@@ -46,6 +46,8 @@ def packages(server: Server, platform: Platform) -> dict[str, str]:
             found.setdefault(name, piece)
     for name in web.packages(server, platform):
         found.setdefault(name, "")
+    if server.spec.acme is not None:
+        found.setdefault(platform.certbot.package, "")
     if selinux.in_use(server, platform):
         for name in platform.selinux.packages:
             found.setdefault(name, "")

@@ -96,6 +96,21 @@ def job(name: str, *, allowed: bool) -> Step:
     return Step("unit", name, {"name": name, "active": None if allowed else False})
 
 
+def certificate(
+    site: str, *, names: Sequence[str], group: str, unit: str, acme: Mapping[str, Json] | None = None
+) -> Step:
+    """A certificate for these names in the folder of `site` below /etc/panel/tls: self-signed, or with `acme` from a CA.
+
+    `group` may read its key; `unit` is the web server's, which answers the CA. `acme` has the fields email, directory
+    and trust of docs/protocol.md.
+    """
+    listed: list[Json] = list(names)
+    common: dict[str, Json] = {"site": site, "names": listed, "group": group, "unit": unit}
+    if acme is None:
+        return Step("certificate", site, {**common, "issuer": "self"})
+    return Step("certificate", site, {**common, "issuer": "acme", **acme})
+
+
 def unit(
     name: str,
     *,

@@ -19,6 +19,7 @@ _IDENTITY = {
     "file": ("path",),
     "symlink": ("path",),
     "unit": ("name",),
+    "certificate": ("site",),
     "selinux_module": ("name",),
     "selinux_labels": ("site", "roots"),
     "mariadb_database": ("name",),
@@ -31,8 +32,9 @@ _IDENTITY = {
 }
 """The fields that tell what is meant; the others say how it should be, which no longer matters."""
 
-_KEPT = frozenset({"selinux_module:panel"})
-"""The policy module stays: processes run in its domains, and files would be left without a type."""
+_KEPT = frozenset({"selinux_module:panel", "unit:certbot.timer", "unit:certbot-renew.timer"})
+"""The policy module stays: processes run in its domains, and files would be left without a type. So do the timers that renew
+certificates: a node may have others than ours."""
 
 _REPLACED = "pg_hba.conf"
 """A file that the distribution brought and the server cannot start without."""

@@ -44,12 +44,12 @@ def describe(step: Step) -> str:
             words = f"symbolic link {name} to {params['target']}"
         case "unit":
             words = f"unit {name}{_unit_state(step)}"
-        case "selinux_module":
-            words = f"SELinux policy module {name}"
-        case "selinux_booleans":
-            words = f"SELinux booleans{_switches(step)}"
-        case "selinux_labels" | "release":
-            words = _of_site(step)
+        case "certificate":
+            words = f"certificate of {name}{_issuer(step)}"
+        case "release":
+            words = f"release of site {name} at commit {str(step.params['commit'])[:12]}"
+        case "selinux_module" | "selinux_booleans" | "selinux_labels":
+            words = f"SELinux {_describe_selinux(step)}"
         case "postgresql_cluster":
             words = f"PostgreSQL cluster in {params['data']}"
         case _:
@@ -57,10 +57,27 @@ def describe(step: Step) -> str:
     return words
 
 
-def _of_site(step: Step) -> str:
-    if step.type == "release":
-        return f"release of site {step.target} at commit {str(step.params['commit'])[:12]}"
-    return f"SELinux labels of site {step.target}{_level(step)}"
+def _issuer(step: Step) -> str:
+    names = step.params.get("names")
+    shown = f" for {', '.join(map(str, names[:3]))}" if isinstance(names, list | tuple) else ""
+    more = f" and {len(names) - 3} more" if isinstance(names, list | tuple) and len(names) > 3 else ""
+    match step.params.get("issuer"):
+        case "self":
+            return f" (self-signed{shown}{more})"
+        case "acme":
+            return f" (from {step.params.get('directory')}{shown}{more})"
+        case _:
+            return ""
+
+
+def _describe_selinux(step: Step) -> str:
+    if step.type == "selinux_module":
+        return f"policy module {step.target}"
+    return (
+        f"booleans{_switches(step)}"
+        if step.type == "selinux_booleans"
+        else f"labels of site {step.target}{_level(step)}"
+    )
 
 
 def _switches(step: Step) -> str:
@@ -131,6 +148,8 @@ def _risks_of(step: Step, own: Collection[str]) -> set[str]:
         return {f"downtime {step.target}"} if stopped and not step.target.startswith("panel-cron-") else set()
     if step.type in _DATA:
         return {f"data-loss {step.key}"} if absent else set()
+    if step.type == "certificate" and isinstance(step.params.get("unit"), str):
+        return {f"reload {step.params['unit']}"}
     if step.type not in ("file", "symlink"):
         return _risks_of_engine(step, own)
     for prefix, unit in _WEB_FILES.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reconciler.desired import caddy, deploying, serving, windows
+from reconciler.desired import caddy, deploying, serving, tls, windows
 from reconciler.desired.findings import Finding, Path
 from reconciler.desired.kinds import Database, Resource, Rollout, Server, Site
 from reconciler.desired.kinds.common import MOVED_FROM
@@ -98,6 +98,7 @@ def _site(site: Site) -> Iterator[Finding]:
     yield from _app_type(site)
     yield from serving.check(site)
     yield from deploying.check(site)
+    yield from tls.check(site)
     yield from _limits(site)
     yield from _names_twice("cron", [job.name for job in site.spec.cron])
     yield from _names_twice("workers", [worker.name for worker in site.spec.workers])

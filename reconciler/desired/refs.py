@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler.desired import caddy
+from reconciler.desired import caddy, tls
 from reconciler.desired.checks import ENV_OF_DATABASE, reserved_env
 from reconciler.desired.findings import Finding
 from reconciler.desired.fleet import Entry, FieldPath, Key
@@ -181,6 +181,7 @@ def offers(entry: Entry, entries: Mapping[Key, Entry]) -> Iterator[Finding]:
                 hint = "have the application listen on a socket in the site's storage, such as unix:storage/app.sock"
                 path = ("spec", "proxy", "upstream")
                 yield Finding(path, "upstream-refused", message, hint, severity="warning")
+            yield from tls.offers(site, server)
         case Database(spec=spec):
             server = _server(entries, spec.server)
             if spec.engine not in server.spec.database_engines:

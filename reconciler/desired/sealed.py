@@ -11,8 +11,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from reconciler.desired import certificates
+from reconciler.desired.findings import Finding
 from reconciler.desired.fleet import Entry, FieldPath, Fleet, Key, Loaded
-from reconciler.desired.kinds import Database, Resource
+from reconciler.desired.kinds import Database, Resource, Site
 from reconciler.desired.kinds.secrets import MaySeal, Sealed
 from reconciler.desired.problems import Problem, Source
 from reconciler.desired.validation import dotted
@@ -78,6 +80,11 @@ def judge(loaded: Loaded, opener: Callable[[], Opener]) -> Loaded:
                 # where the text is: the map around it may be from here and the text from Defaults
                 place = fleet.locate(key, (*path, "age")) or entry.origin.source
                 problems.append(_problem(place, path, str(fault)))
+        finding = _misfit(entry, given) if given is not None and key not in broken else None
+        if finding is not None:
+            broken.add(key)
+            place = fleet.locate(key, (*finding.path, "age")) or entry.origin.source
+            problems.append(Problem(place, finding.code, finding.message, finding.hint))
     if not broken:
         return loaded
     rest = {key: entry for key, entry in fleet.entries.items() if key not in broken}
@@ -101,6 +108,14 @@ def open_fleet(fleet: Fleet, opener: Callable[[], Opener]) -> tuple[Fleet, dict[
         except ValueError as fault:
             locked[key] = f"{key}: {fault}"
     return (replace(fleet, entries={**fleet.entries, **changed}) if changed else fleet), locked
+
+
+def _misfit(entry: Entry, opener: Opener) -> Finding | None:
+    """What is wrong with values that open, beside others of the manifest."""
+    if not isinstance(entry.manifest, Site) or entry.manifest.spec.tls.key is None:
+        return None
+    whole = opened(entry.manifest, opener)
+    return certificates.key_finding(whole) if isinstance(whole, Site) else None
 
 
 def _problem(place: Source, path: FieldPath, said: str) -> Problem:

@@ -21,7 +21,17 @@ from reconciler.desired.scalars import OTHER_BOOLEANS
 from reconciler.kit.text import did_you_mean
 
 _SILENT = frozenset(
-    {"env", "publicKey", "hostKey", "signingKeys", "webhookSecret", "secret", "password", "token"}
+    {
+        "env",
+        "publicKey",
+        "hostKey",
+        "key",
+        "signingKeys",
+        "webhookSecret",
+        "secret",
+        "password",
+        "token",
+    }
 )
 _SHOWN = 60
 _OF_VALUES = frozenset(

@@ -60,6 +60,7 @@ def matches(platform: Platform, os_id: str, os_version: str) -> str:
 __all__ = [
     "NAMES",
     "Caddy",
+    "Certbot",
     "MariaDb",
     "Nginx",
     "Php",

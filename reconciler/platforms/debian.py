@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from reconciler.platforms.model import CADDY, MariaDb, Nginx, Php, Platform, PostgreSql, Redis, SELinux
+from dataclasses import replace
+
+from reconciler.platforms.model import (
+    CADDY,
+    Certbot,
+    Http2,
+    MariaDb,
+    Nginx,
+    Php,
+    Platform,
+    PostgreSql,
+    Redis,
+    SELinux,
+)
 
 _PHP_PARTS = (
     "fpm",
@@ -31,7 +44,11 @@ NGINX = Nginx(
     unwanted=("/etc/nginx/sites-enabled/default",),
     logs="/var/log/nginx",
     cache="/var/lib/nginx",
+    http2="listen",
+    rejects_handshakes=True,
 )
+
+CERTBOT = Certbot(package="certbot", timer="certbot.timer", service="certbot.service", repositories=())
 
 MARIADB = MariaDb(
     package="mariadb-server",
@@ -64,8 +81,8 @@ SELINUX = SELinux(
 )
 
 
-def platform(major: int, *, php: str, postgresql: str) -> Platform:
-    """Debian `major` with the versions of PHP and PostgreSQL that it ships."""
+def platform(major: int, *, php: str, postgresql: str, http2: Http2) -> Platform:
+    """Debian `major` with the versions of PHP and PostgreSQL that it ships, and how its nginx switches HTTP/2 on."""
     return Platform(
         name=f"debian{major}",
         os_id="debian",
@@ -82,8 +99,9 @@ def platform(major: int, *, php: str, postgresql: str) -> Platform:
             unit="php{version}-fpm.service",
             started_by_package=True,
         ),
-        nginx=NGINX,
+        nginx=replace(NGINX, http2=http2),
         caddy=CADDY,
+        certbot=CERTBOT,
         mariadb=MARIADB,
         postgresql=PostgreSql(
             package=f"postgresql-{postgresql}",

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from reconciler.platforms.model import (
     CADDY,
+    Certbot,
     MariaDb,
     Nginx,
     Php,
@@ -57,6 +58,8 @@ NGINX = Nginx(
     unwanted=(),
     logs="/var/log/nginx",
     cache="/var/lib/nginx",
+    http2="listen",
+    rejects_handshakes=True,
 )
 
 REDIS = Redis(
@@ -67,6 +70,8 @@ REDIS = Redis(
 )
 # the only one that Enterprise Linux 10 has; it speaks the same protocol
 VALKEY = replace(REDIS, package="valkey", unit="valkey.service", binary="/usr/bin/valkey-server")
+# A node that was set up before streams were chosen keeps its nginx: 1.14 on EL 8, 1.20 on EL 9. EL 10 has 1.26.
+_OLDEST = {8: replace(NGINX, rejects_handshakes=False), 10: replace(NGINX, http2="directive")}
 
 SELINUX_PACKAGES = ("policycoreutils", "policycoreutils-python-utils", "checkpolicy", "audit")
 """policycoreutils brings semodule_package, semodule and restorecon, the Python tools semanage."""
@@ -98,8 +103,14 @@ def platform(
         web_repositories={"caddy": (epel,)},
         nologin="/sbin/nologin",
         php=PHP,
-        nginx=NGINX,
+        nginx=_OLDEST.get(major, NGINX),
         caddy=CADDY if major < 10 else None,  # EL 10 has it in a COPR only, which no package brings
+        certbot=Certbot(
+            package="certbot",
+            timer="certbot-renew.timer",
+            service="certbot-renew.service",
+            repositories=(epel,),
+        ),
         mariadb=MariaDb(
             package=mariadb,
             unit="mariadb.service",

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
+Http2 = Literal["listen", "directive"]
+
 
 @dataclass(frozen=True)
 class Repository:
@@ -71,6 +73,8 @@ class Nginx(WebServer):
     `site_file` is a template with `{site}` and `{domain}`; `enabled_link`, where there is one, the symlink that
     switches such a file on and `enabled_target` what it points at. `unwanted` are files of the distribution that
     would answer for unknown hosts. `cache` exists after installation; nginx makes one folder a site below it.
+    `http2` is how HTTP/2 is switched on: by a word of `listen`, or by a directive of its own (nginx 1.25.1 and later).
+    `rejects_handshakes`: it knows `ssl_reject_handshake` (nginx 1.19.4 and later).
     """
 
     include: str
@@ -79,6 +83,18 @@ class Nginx(WebServer):
     enabled_target: str
     unwanted: tuple[str, ...]
     cache: str
+    http2: Http2
+    rejects_handshakes: bool
+
+
+@dataclass(frozen=True)
+class Certbot:
+    """Where certbot is. `timer` starts `service`, which renews what is due. `repositories` bring the package."""
+
+    package: str
+    timer: str
+    service: str
+    repositories: tuple[Repository, ...]
 
 
 @dataclass(frozen=True)
@@ -189,6 +205,7 @@ class Platform:
     php: Php
     nginx: Nginx
     caddy: Caddy | None
+    certbot: Certbot
     mariadb: MariaDb
     postgresql: PostgreSql
     redis: Redis

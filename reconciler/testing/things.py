@@ -34,6 +34,7 @@ _COMPARED = {
     "postgresql_database": ("owner",),
     "postgresql_setting": ("value",),
     "file": ("sha256", "owner", "group", "mode"),
+    "certificate": ("issuer", "names"),
     "directory": ("owner", "group", "mode"),
     "symlink": ("target",),
 }

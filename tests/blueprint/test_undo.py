@@ -171,6 +171,7 @@ def test_a_server_loses_the_software_that_it_names_and_keeps_other_packages_and_
         "file:/etc/mysql/mariadb.conf.d/99-panel.cnf",
         "unit:nginx.service",
         "file:/etc/nginx/conf.d/00-panel-default.conf",
+        "directory:/etc/panel/tls",
         "directory:/var/log/panel",
         "directory:/etc/panel/fpm",
         "directory:/etc/panel",

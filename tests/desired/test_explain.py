@@ -168,6 +168,8 @@ ELSEWHERE = {
     "unreadable-file",
     "path-not-text",
     "locked-secret",
+    "key-mismatch",
+    "certificate-ends",
 }
 
 

@@ -4,6 +4,7 @@ from typing import Dict
 
 from . import (
     accounts,
+    certificates,
     files,
     mariadb_steps,
     modules,
@@ -27,6 +28,7 @@ HANDLERS: Dict[str, Handler] = {
     "symlink": files.Symlinks(),
     "unit": units.Units(),
     "release": releases.Releases(),
+    "certificate": certificates.Certificates(),
     "selinux_module": selinux_steps.Modules(),
     "selinux_booleans": selinux_steps.Booleans(),
     "selinux_labels": selinux_steps.Labels(),

@@ -30,7 +30,11 @@ class Finding(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a step may use while it is applied. `log` takes (stream, text) of programs that talk."""
+    """What a step may use while it is applied. `log` takes (stream, text) of programs that talk.
+
+    `reload_owed` has a unit read now what the apply has changed so far, if anything that it reads; the reload at the end
+    is done all the same.
+    """
 
     deployment: str
     world: World
@@ -40,6 +44,7 @@ class Run(NamedTuple):
     on_unit_file: Callable[[], None]
     before_units: Callable[[], None]
     on_unit_start: Callable[[str], None]
+    reload_owed: Callable[[str], None]
 
 
 class Handler:

@@ -22,6 +22,7 @@ from reconciler.desired.kinds.drift import Drift
 from reconciler.desired.kinds.health import ServerCheck
 from reconciler.desired.kinds.keys import PublicKey
 from reconciler.desired.kinds.selinux import SELinux
+from reconciler.desired.kinds.tls import Acme
 
 
 class Os(StrEnum):
@@ -97,6 +98,10 @@ class ServerSpec(Spec):
         default=(), description="Database engines to install. Databases may use only these."
     )
     software: Software = Field(default_factory=Software, description="Further software.")
+    acme: Acme | None = Field(
+        default=None,
+        description="Account that certificates are asked for with; required when a site of the server has `tls.mode: acme`.",
+    )
     selinux: SELinux = Field(
         default_factory=SELinux,
         description="What SELinux is to do on the node, and switches and rules of its policy.",

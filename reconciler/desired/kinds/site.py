@@ -24,6 +24,7 @@ from reconciler.desired.kinds.secrets import MaySeal, Sealed
 from reconciler.desired.kinds.server import PhpVersion
 from reconciler.desired.kinds.serving import ClientAddress, HeaderName, HeaderValue, Limits, Proxy, Redirect
 from reconciler.desired.kinds.source import ApplicationSource
+from reconciler.desired.kinds.tls import Tls
 
 AppType = Literal["wordpress", "laravel", "generic", "static", "proxy"]
 PHP_TYPES: frozenset[AppType] = frozenset({"wordpress", "laravel", "generic"})
@@ -113,6 +114,7 @@ class SiteSpec(Spec):
     client_address: ClientAddress = Field(
         default_factory=ClientAddress, description="How visitors are told apart behind a load balancer."
     )
+    tls: Tls = Field(default_factory=Tls, description="Whether and how the site answers over TLS.")
     app_type: AppType = Field(
         default="generic", description="Kind of application; chooses the web server's template."
     )
@@ -191,6 +193,11 @@ class SiteSpec(Spec):
                 return ("wp-content/uploads",)
             case _:
                 return ()
+
+    @property
+    def url(self) -> str:
+        """Where visitors end up."""
+        return f"{'https' if self.tls.on else 'http'}://{self.host}"
 
     @property
     def runs_php(self) -> bool:

@@ -9,6 +9,7 @@ from functools import cache
 
 from cryptography import x509
 
+from reconciler.desired.certificates import covers, names_of
 from reconciler.kit.clock import Clock, stamp
 from reconciler.kit.text import count
 from reconciler.loop.probes.checks import CertificateCheck
@@ -67,7 +68,7 @@ def _problem(
     end = certificate.not_valid_after_utc
     if now > end:
         return f"the certificate expired at {stamp(end)}"
-    covered = _names(certificate)
+    covered = names_of(certificate)
     missing = [name for name in names if not any(covers(pattern, name) for pattern in covered)]
     if missing:
         good_for = ", ".join(covered[:5]) or "no name at all"
@@ -76,24 +77,6 @@ def _problem(
     if left < check.min_days:
         return f"the certificate ends in {count(left, 'day')}, at {stamp(end)}; expected {check.min_days} or more"
     return ""
-
-
-def _names(certificate: x509.Certificate) -> list[str]:
-    # names in the subject alone have not counted since RFC 6125; browsers ignore them
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return []
-    return extension.value.get_values_for_type(x509.DNSName)
-
-
-def covers(pattern: str, name: str) -> bool:
-    """Whether a name in a certificate stands for a host name: `*` is one whole label, the first (RFC 6125, 6.4.3)."""
-    pattern, name = pattern.lower().rstrip("."), name.lower().rstrip(".")
-    if pattern.startswith("*."):
-        first, _, rest = name.partition(".")
-        return bool(first) and "." in rest and rest == pattern[2:]
-    return pattern == name
 
 
 async def _issuer(target: HealthTarget, domain: str, certificate: x509.Certificate) -> str:
