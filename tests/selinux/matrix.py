@@ -152,6 +152,19 @@ nginx/none  ssh_port_t/none       tcp_socket  name_connect              type
 nginx/none  mysqld_port_t/none    tcp_socket  name_connect              type
 nginx/none  shell_exec_t/none     file  execute                         type
 nginx/none  laravel_ssh_key_var_run_t/none  file  read                  type
+# private keys: the web server's alone, made by the agent; what answers a CA
+nginx/none  laravel_etc_t/none    dir   search                          yes
+nginx/none  laravel_tls_t/none    dir   search                          yes
+nginx/none  laravel_tls_t/none    file  read open                       yes
+nginx/none  laravel_tls_t/none    file  write                           type
+nginx/none  httpd_sys_content_t/none  file  read                        yes
+php/one     laravel_tls_t/none    file  read open                       type
+job/one     laravel_tls_t/none    file  read open                       type
+app/none    laravel_tls_t/none    file  read open                       type
+agent/none  laravel_tls_t/none    file  create write unlink rename      yes
+agent/none  laravel_tls_t/none    dir   create add_name remove_name     yes
+agent/none  httpd_sys_content_t/none  file  create write unlink         yes
+agent/none  httpd_sys_content_t/none  dir   create add_name             yes
 # systemd starts everything, at the site's level
 init/none  php/one              process   transition                    yes
 init/none  php/one              process2  nnp_transition                yes

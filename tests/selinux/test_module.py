@@ -63,7 +63,7 @@ def test_every_context_has_a_type_that_exists_and_no_level_of_a_site() -> None:
     for fields in CONTEXTS:
         user, role, kind, level = fields[-1].split(":")
         assert (user, role, level) == ("system_u", "object_r", "s0")
-        assert kind in DECLARED | {"httpd_exec_t"}
+        assert kind in DECLARED | {"httpd_exec_t", "httpd_sys_content_t"}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,9 @@ def test_paths_that_families_look_up_differently_are_given_in_both_ways(one: str
         ("/var/lib/panel-login/.ssh/authorized_keys", ""),
         ("/run/panel/blobs/00", "laravel_ssh_key_var_run_t"),
         ("/etc/sudoers.d/panel-reconciler", "laravel_etc_t"),
+        ("/etc/panel/tls/shop/privkey.pem", "laravel_tls_t"),
+        ("/var/lib/panel-sites/acme/.well-known/acme-challenge/token", "httpd_sys_content_t"),
+        ("/etc/systemd/system/certbot-renew.service.d/panel-trust.conf", "laravel_unit_t"),
         ("/etc/sudoers.d/others", ""),
         ("/var/lib/reconciler/state.db", "laravel_app_var_lib_t"),
         ("/var/www/panel/index.php", "site_content_t"),

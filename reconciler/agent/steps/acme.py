@@ -4,7 +4,7 @@ import http.client
 import os
 import re
 import secrets
-from typing import Any, Callable, Dict, List
+from typing import Any, Dict, List, Optional
 
 from .. import cancel, certificates, places, process
 from ..faults import StepFault, Unissued
@@ -17,8 +17,8 @@ _CHALLENGES = certificates.WEBROOT + "/.well-known/acme-challenge"
 _SECONDS = 240
 _PROBE_SECONDS = 5.0
 _PORT = 80
-
-Log = Callable[[str, str], None]
+_LOOKS = 20
+_PAUSE = 0.1
 
 
 def live(site: str) -> str:
@@ -36,7 +36,8 @@ def issue(step: Dict[str, Any], run: Run) -> None:
     if early:
         raise Unissued(early)
     _be_served(step, run)
-    done = _certbot(step, run)
+    settings = ["REQUESTS_CA_BUNDLE=" + TRUST] if step["trust"] else []
+    done = _certbot(site, _arguments(step), settings, run)
     if done.ok():
         return
     said = words(done.out + done.err) or done.reason("certbot")
@@ -47,17 +48,28 @@ def issue(step: Dict[str, Any], run: Run) -> None:
 def _be_served(step: Dict[str, Any], run: Run) -> None:
     """See to it that the web server hands out what is put into the webroot, under each name."""
     unserved = _unserved(step["names"])
-    if unserved:
+    if unserved is None or unserved:
         run.reload_owed(step["unit"])
-        unserved = _unserved(step["names"])
+        unserved = _settled(step["names"])
     if unserved:
         message = "the web server of this node does not answer http://{}/.well-known/acme-challenge/ yet: {}"
         name = sorted(unserved)[0]
         raise Unissued(message.format(name, unserved[name]), bearable=True)
 
 
-def _unserved(names: List[str]) -> Dict[str, str]:
-    """The names under which a file in the webroot is not answered here, and what is instead. Raises OSError, StepFault."""
+def _settled(names: List[str]) -> Optional[Dict[str, str]]:
+    """As `_unserved`, once a reload has had a moment: a web server tells nobody when its new processes have taken over."""
+    for _ in range(_LOOKS):
+        unserved = _unserved(names)
+        if not unserved:
+            break
+        cancel.pause(_PAUSE)
+    return unserved
+
+
+def _unserved(names: List[str]) -> Optional[Dict[str, str]]:
+    """The names under which a file in the webroot is not answered here, and what is instead; None when a policy keeps the
+    agent from asking. Raises OSError."""
     folder = places.real(_CHALLENGES)
     for path in (os.path.dirname(folder), folder):
         if not os.path.isdir(path):
@@ -71,13 +83,15 @@ def _unserved(names: List[str]) -> Dict[str, str]:
         os.write(fd, token.encode("ascii"))
         os.close(fd)
         answers = {name: _answer(name, token) for name in names}
+    except PermissionError:
+        return None
     finally:
         os.unlink(path)
     return {name: answer for name, answer in answers.items() if answer != token}
 
 
 def _answer(name: str, token: str) -> str:
-    """What this node answers for a token under a name."""
+    """What this node answers for a token under a name. Raises PermissionError."""
     connection = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=_PROBE_SECONDS)
     try:
         connection.request("GET", "/.well-known/acme-challenge/" + token, headers={"Host": name})
@@ -85,7 +99,7 @@ def _answer(name: str, token: str) -> str:
         body = answer.read(1000).decode("utf-8", "replace")
         return body if answer.status == 200 else "status {}".format(answer.status)
     except PermissionError:
-        return token  # a policy keeps the agent from looking; the CA will see for itself
+        raise
     except (OSError, http.client.HTTPException) as error:
         return str(error) or type(error).__name__
     finally:
@@ -93,7 +107,7 @@ def _answer(name: str, token: str) -> str:
 
 
 def _arguments(step: Dict[str, Any]) -> List[str]:
-    argv = ["certbot", "certonly", "--non-interactive", "--agree-tos", "--email", step["email"]]
+    argv = ["certonly", "--non-interactive", "--agree-tos", "--email", step["email"]]
     argv += ["--webroot", "--webroot-path", certificates.WEBROOT, "--server", step["directory"]]
     argv += ["--cert-name", certificates.lineage(step["site"]), "--renew-with-new-domains"]
     argv += ["--deploy-hook", HOOK]
@@ -105,26 +119,36 @@ def _arguments(step: Dict[str, Any]) -> List[str]:
     return argv
 
 
-def _certbot(step: Dict[str, Any], run: Run) -> process.Finished:
+def _certbot(site: str, arguments: List[str], settings: List[str], run: Run) -> process.Finished:
     """Run certbot as a unit of its own: it speaks with the network and writes its own folders, which this agent's domain
-    need not be allowed. What it says is in the journal under the unit's name."""
-    settings = ["REQUESTS_CA_BUNDLE=" + TRUST] if step["trust"] else []
+    need not be allowed. What it says is in the journal under the unit's name. Raises Cancelled."""
+    argv = ["certbot", *arguments]
     if places.testing() or not places.has_systemd():
-        return process.run(["env", *settings, *_arguments(step)], timeout=_SECONDS, listener=run.log)
-    unit = "panel-certbot-{}-{}.service".format(step["site"], run.deployment.lower())
-    argv = ["systemd-run", "--quiet", "--wait", "--collect", "--unit=" + unit]
-    argv += ["--property=RuntimeMaxSec={}".format(_SECONDS)]
-    argv += ["--setenv=" + setting for setting in [*settings, "LC_ALL=C.UTF-8"]]
-    argv += ["--description=Certificate of {}".format(step["site"]), "--", *_arguments(step)]
-    done = process.run(argv, timeout=_SECONDS + 60, stop=cancel.stop_waiting)
+        return process.run(["env", *settings, *argv], timeout=_SECONDS, listener=run.log)
+    unit = "panel-certbot-{}-{}-{}.service".format(arguments[0], site, run.deployment.lower())
+    unit_settings = ["--property=RuntimeMaxSec={}".format(_SECONDS)]
+    unit_settings += ["--setenv=" + setting for setting in [*settings, "LC_ALL=C.UTF-8"]]
+    start = ["systemd-run", "--quiet", "--wait", "--collect", "--unit=" + unit, *unit_settings]
+    start += ["--description=Certificate of {}".format(site), "--", *argv]
+    done = process.run(start, timeout=_SECONDS + 60, stop=cancel.stop_waiting)
     if done.stopped:
         units.take_back(unit)
         raise cancel.Cancelled()
-    process.run(["journalctl", "--sync"], timeout=20)
-    told = process.run(["journalctl", "-u", unit, "-o", "cat", "--no-pager", "-q"], timeout=20).out
+    told = _journal(unit, wanted="" if done.ok() else "Detail:")
     for line in told.splitlines(keepends=True):
         run.log("stdout", line)
-    return done._replace(out=told if done.code != 127 else "")
+    return done._replace(out=told, err=told or done.err)
+
+
+def _journal(unit: str, wanted: str) -> str:
+    """What a unit that has ended said. The journal may lag behind: a moment is waited for a word that is `wanted`."""
+    argv = ["journalctl", "-u", unit, "-o", "cat", "--no-pager", "-q"]
+    for _ in range(_LOOKS):
+        told = process.run(argv, timeout=20).out
+        if wanted in told:
+            break
+        cancel.pause(_PAUSE)
+    return told
 
 
 def words(text: str) -> str:
@@ -140,12 +164,12 @@ def words(text: str) -> str:
     return ""
 
 
-def forget(site: str, log: Log) -> None:
+def forget(site: str, run: Run) -> None:
     """Have certbot forget a site's certificate, so that it is not renewed for nobody. Raises StepFault, OSError."""
     certificates.settled(site)
     if not certificates.directory_of(site):
         return
-    argv = ["certbot", "delete", "--non-interactive", "--cert-name", certificates.lineage(site)]
-    done = process.run(argv, timeout=120, listener=log)
-    if not done.ok() and done.code != 127:
+    arguments = ["delete", "--non-interactive", "--cert-name", certificates.lineage(site)]
+    done = _certbot(site, arguments, [], run)
+    if not done.ok():
         raise StepFault("certbot cannot delete it: {}".format(done.reason("certbot delete")))

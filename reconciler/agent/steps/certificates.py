@@ -60,13 +60,13 @@ class Certificates(Handler):
         site = step["site"]
         try:
             if absent(step):
-                acme.forget(site, run.log)
+                acme.forget(site, run)
                 for path in _files(step):
                     with walk.parent_of(path) as parent:
                         paths.remove(parent)
                 return
             if step["issuer"] == "self":
-                acme.forget(site, run.log)
+                acme.forget(site, run)
                 _put(step, _self_signed(step, run))
                 return
             _from_ca(step, run)
