@@ -14,7 +14,7 @@ from lab import Lab, Node
 
 from . import ca
 from .ca import Ca
-from .harness import Stage, boot, wait_for
+from .harness import PROGRAM, Stage, boot, wait_for
 
 FAMILIES = pytest.mark.parametrize("server", ["el", "deb"])
 ASKED = "/var/lib/panel/certificates-asked.json"
@@ -247,4 +247,67 @@ def test_visitors_are_sent_on_and_nobody_else_is_answered(secured: Secured, serv
     stage.fleet.commit()
     stage.apply()
     wait_for(lambda: f"more-{name}.test" in shown(node, f"more-{name}.test"))
+    stage.in_sync()
+
+
+def sealed(stage: Stage, plain: str) -> dict[str, str]:
+    """A value as a manifest holds it, encrypted for the daemon."""
+    done = subprocess.run(
+        [PROGRAM, "secrets", "encrypt"],
+        input=plain,
+        env=stage.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return {"age": done.stdout}
+
+
+@FAMILIES
+def test_a_certificate_of_the_manifest_is_served_and_another_ones_key_is_not(
+    secured: Secured, server: str
+) -> None:
+    stage, name = secured.stage, f"own-{server}"
+    authority = ca.issue(("Own CA",), ca=True)
+    roots = secured.ca.folder / f"{name}.pem"
+    roots.write_text(ca.text(authority[0]))
+    names = (f"{name}.test", f"*.{name}.test")
+    certificate, key = ca.issue(names, by=authority)
+    chain = ca.text(certificate) + ca.text(authority[0])
+    tls = {"mode": "provided", "certificate": chain, "key": sealed(stage, ca.pem(key))}
+    node = secured.declare(name, server, known=False, tls=tls)
+    said = stage.apply()
+    url = f"https://www.{name}.test/"
+    wait_for(lambda: ask(node, url, roots=roots).status == 200)
+    assert node.output(f"stat -c '%a %U:%G' /etc/panel/tls/{name}/privkey.pem") == "640 root:root"
+    stage.in_sync()
+    body = ca.pem(key).splitlines()[1]
+    for told in (said.text, stage.run("plan", "--output", "json", code=None).text):
+        assert body not in told
+
+    # a key of another certificate: the place is named, and the node is left as it is
+    other, other_key = ca.issue(names, by=authority, days=90)
+    stage.fleet.change("Site", name, tls={**tls, "key": sealed(stage, ca.pem(other_key))})
+    stage.fleet.commit()
+    refused = stage.apply(code=None)
+    assert "spec.tls.key is not the key of spec.tls.certificate" in refused.text, refused.text
+    assert re.search(rf"site-{name}\.yaml:\d+:\d+: ", refused.text)
+    assert ask(node, url, roots=roots).status == 200
+    assert node.read(f"/etc/panel/tls/{name}/privkey.pem") == ca.pem(key)
+
+    # both of them, then one that the node makes itself: the old pair is gone
+    again = ca.text(other) + ca.text(authority[0])
+    whole = {"mode": "provided", "certificate": again, "key": sealed(stage, ca.pem(other_key))}
+    stage.fleet.change("Site", name, tls=whole)
+    stage.fleet.commit()
+    stage.apply()
+    assert ask(node, url, roots=roots).status == 200
+    assert node.read(f"/etc/panel/tls/{name}/fullchain.pem") == again
+    stage.in_sync()
+    stage.fleet.change("Site", name, tls={"mode": "selfSigned"})
+    stage.fleet.commit()
+    stage.apply()
+    wait_for(lambda: ask(node, url, roots=roots).code == 60)
+    assert shown(node, f"{name}.test") == {f"{name}.test", f"www.{name}.test"}
     stage.in_sync()
