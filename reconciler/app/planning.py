@@ -15,10 +15,12 @@ from reconciler.errors import InvalidFleet
 from reconciler.kit import assets
 from reconciler.kit.clock import stamp, utc_now
 from reconciler.kit.text import count
+from reconciler.plan import reasons
 from reconciler.plan.ignore import judge
 from reconciler.plan.make import make_plan
 from reconciler.plan.model import Action, Change, DriftItem, Plan
 from reconciler.plan.offline import recorded_from
+from reconciler.plan.steps import checked_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # a plan between commits needs no database and no SSH, and pays for neither
@@ -154,6 +156,26 @@ def repairs(recorded: Recorded, seen: Observation | None) -> Plan:
         refreshed=seen is not None,
         unreachable=seen.unreachable if seen else {},
     )
+
+
+def rotation(recorded: Recorded) -> Plan:
+    """The plan that brings new passwords to their nodes and changes nothing else, from the record alone."""
+    from reconciler.plan.sections import BlueprintRenderer  # noqa: PLC0415
+
+    renderer = BlueprintRenderer()
+    changes = [
+        replace(
+            _as_it_is(resource),
+            action=Action.UPDATE,
+            reason_code="rotation",
+            reason=reasons.ROTATION,
+            steps=checked_steps(resource.steps, renderer),
+        )
+        if resource.rotating
+        else _as_it_is(resource)
+        for _, resource in sorted(recorded.resources.items())
+    ]
+    return replace(repairs(recorded, None), changes=tuple(changes))
 
 
 def _counted(recorded: Recorded, seen: Observation | None) -> tuple[DriftItem, ...]:

@@ -25,6 +25,7 @@ _VERBS = {
     "top": "Show how everything stands, live.",
     "wait": "Wait until resources have come to a condition.",
     "secrets": "Encrypt values for manifests.",
+    "databases": "Give databases new passwords.",
     "servers": "Enrol nodes and manage their keys.",
     "software": "Show what is installed on the servers.",
     "sites": "List the releases of a site, go back to one.",

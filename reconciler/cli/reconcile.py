@@ -61,7 +61,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         raise click.UsageError("--now needs --reason TEXT: it passes over a maintenance window")
     if reason is not None and not now:
         raise click.UsageError("--reason goes with --now")
-    seconds = _seconds(timeout)
+    seconds = duration(timeout)
     order = reconciling.Order(heal, suspending.reason_of(reason) if reason is not None else None, release)
     by = asking.actor()
     with open_state(state.absolute()) as store:
@@ -69,14 +69,15 @@ def command(  # noqa: PLR0913 - one parameter an option
             store, state.absolute(), lambda tx: reconciling.reconcile(tx, addresses, by, order)
         )
         if running and wait:
-            return _report(store, asked, seconds, timeout)
+            return report(store, asked, seconds, timeout)
         hint = " `reconciler status` shows how it goes." if running else ""
         click.echo(f"Asked for: {', '.join(one.request.subject for one in asked)}.{hint}")
         operators.heard(running=running)
         return 1 if wait else 0
 
 
-def _report(store: Store, asked: Sequence[Asked], seconds: float, timeout: str) -> int:
+def report(store: Store, asked: Sequence[Asked], seconds: float, timeout: str) -> int:
+    """Wait for what was asked of the daemon, and print how each came out: the exit code."""
     from reconciler.app import asking, reconciling  # noqa: PLC0415
 
     begun = time.monotonic()
@@ -101,7 +102,8 @@ def _report(store: Store, asked: Sequence[Asked], seconds: float, timeout: str) 
     return 1 if 1 in codes else max(codes)
 
 
-def _seconds(text: str) -> float:
+def duration(text: str) -> float:
+    """`--timeout` in seconds. click.UsageError."""
     from reconciler.desired.scalars import seconds  # noqa: PLC0415
 
     try:

@@ -49,13 +49,17 @@ def ensure_key(tx: Tx, manifest: SSHKey) -> None:
 
 
 def passwords(tx: Tx, fleet: Fleet) -> dict[str, Secret]:
-    """The passwords of the fleet's databases, by manifest name; one that cannot be opened is left out."""
+    """The passwords of the fleet's databases, by manifest name, the new one where it is being replaced.
+
+    One that cannot be opened is left out.
+    """
     found = {}
     for server in fleet.servers():
         for manifest in fleet.databases(server.name):
             if (row := resources.database_row(tx, manifest)) is not None:
                 with suppress(WrongKey):
-                    found[manifest.name] = databases.password_of(tx, row.id)
+                    known = databases.password_of(tx, row.id)
+                    found[manifest.name] = databases.pending_of(tx, row.id) or known
     return found
 
 
@@ -67,6 +71,8 @@ def every_password(tx: Tx, on: Collection[str] | None = None) -> list[Secret]:
         if wanted is None or row.server_id in wanted:
             with suppress(WrongKey):
                 found.append(databases.password_of(tx, row.id))
+            with suppress(WrongKey):
+                found += filter(None, [databases.pending_of(tx, row.id)])
     return found
 
 

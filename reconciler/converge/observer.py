@@ -129,7 +129,7 @@ def _comparable(fleet: Fleet, recorded: Recorded, server: str) -> list[str]:
         for key, entry in sorted(fleet.entries.items())
         if recorded.resources[key].server == server
         and key.kind in (Kind.SERVER, Kind.SITE, Kind.DATABASE)
-        and not recorded.resources[key].failed
+        and not (recorded.resources[key].failed or recorded.resources[key].rotating)
         and not entry.manifest.spec.suspend
     ]
 

@@ -9,7 +9,7 @@ from reconciler.converge.assemble import NodeWork
 from reconciler.converge.run import Run
 from reconciler.converge.verdict import Verdict
 from reconciler.desired.fleet import Key
-from reconciler.desired.kinds import Kind
+from reconciler.desired.kinds import Database, Kind
 from reconciler.plan.exits import errored
 from reconciler.plan.kinds import spec_of
 from reconciler.plan.model import Action, Change, Plan
@@ -17,6 +17,8 @@ from reconciler.record import deployments as record
 from reconciler.record import resources
 from reconciler.store import Tx
 from reconciler.store.queries import revisions, server_logs, servers
+
+_GONE = (Action.DELETE, Action.FORGET)
 
 
 def begin(tx: Tx, run: Run, work: Mapping[str, NodeWork]) -> None:
@@ -56,6 +58,10 @@ def _givers(plan: Plan) -> list[Key]:
 def succeed(tx: Tx, run: Run, key: Key, change: Change | None, found: Verdict) -> None:
     """The resource got where the plan wanted it. Conflict when the record cannot say so; `change` is None for a repair."""
     deployment, message = run.started[key].id, found.message
+    if key.kind is Kind.DATABASE and (change is None or (change.steps and change.action not in _GONE)):
+        manifest = run.fleet.get(key.kind, key.name)
+        if isinstance(manifest, Database):
+            resources.confirm_password(tx, manifest, run.passwords.get(key.name))
     if change is None:
         record.succeed_again(tx, key, deployment, run.cause, message)
         return

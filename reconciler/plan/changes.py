@@ -81,7 +81,7 @@ class Deciding:
         assert found is not None  # noqa: S101 - neither created nor left alone: it is recorded
         had, wanted = self._rendered.recorded(found), self._steps(draft)
         steps = () if wanted is had else step_changes(had, wanted, self._keep(draft), self._renderer)
-        if found.failed:
+        if found.failed or found.rotating:
             steps = self._looked_at_again(draft, steps)
         if previous is not None:
             place = self._locate(key, ("metadata", "annotations", "reconciler/moved-from"))
@@ -92,6 +92,8 @@ class Deciding:
         place = self._locate(key, ())
         if found.failed:
             return self._change(draft, "retry", reasons.RETRY, place, steps, Action.UPDATE)
+        if found.rotating:
+            return self._change(draft, "rotation", reasons.ROTATION, place, steps, Action.UPDATE)
         if not steps:
             return self._change(draft, "unchanged", reasons.UNCHANGED, place, ())
         if causes := self._causes(draft):

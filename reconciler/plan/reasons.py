@@ -59,6 +59,7 @@ def waiting(why: str, diffs: int) -> str:
 
 NEW = "declared for the first time"
 RETRY = "the last reconcile of it failed"
+ROTATION = "a new password of the database is on its way to the node"
 ENGINE = "this version of Reconciler renders it in another way"
 SUSPENDED = "`suspend` was set: from now on it is left as it is"
 UNCHANGED = "declared as recorded"

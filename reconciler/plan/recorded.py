@@ -28,6 +28,8 @@ class RecordedResource:
     source: Source | None = None
     failed: bool = False
     """The last reconcile of it failed, so it must be tried again although nothing changed."""
+    rotating: bool = False
+    """A new password of it, or of its database, is on its way to the node."""
     engine: str = ""
     """What rendered `steps` (the program and its templates, as plans name it). When it is the engine that plans, and the
     manifests are as recorded, nothing is rendered again; empty when unknown."""

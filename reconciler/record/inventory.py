@@ -12,6 +12,7 @@ from reconciler.desired.kinds import Kind
 from reconciler.desired.problems import Source
 from reconciler.errors import Conflict
 from reconciler.kit import canonical
+from reconciler.plan.kinds import spec_of
 from reconciler.plan.model import Change
 from reconciler.plan.recorded import Recorded, RecordedResource
 from reconciler.store import Tx
@@ -23,14 +24,29 @@ MAIN = "main"
 """The fleet of whoever names none."""
 
 
+def _rotating(tx: Tx, entries: Sequence[InventoryEntry]) -> set[Key]:
+    """The databases whose password is being replaced, and the sites whose `.env` has it."""
+    names = databases.rotating(tx)
+    found: set[Key] = set()
+    for entry in entries if names else ():
+        spec = spec_of(entry.spec)
+        if entry.kind == Kind.DATABASE and entry.name in names and spec.get("password") is None:
+            found.add(Key(Kind.DATABASE, entry.name))
+            if isinstance(site := spec.get("site"), str):
+                found.add(Key(Kind.SITE, site))
+    return found
+
+
 def recorded(tx: Tx, fleet: str | None = None, on: Collection[str] | None = None) -> Recorded:
     """Everything that is recorded as applied, of one fleet or of all; with `on` what is on these servers or on none.
 
     A resource without a true Ready condition counts as failed.
     """
     ready = conditions.ready(tx)
+    entries = inventory.all(tx, fleet, on)
+    rotating = _rotating(tx, entries)
     resources = {}
-    for entry in inventory.all(tx, fleet, on):
+    for entry in entries:
         key = Key(Kind(entry.kind), entry.name)
         resources[key] = RecordedResource(
             key=key,
@@ -41,6 +57,7 @@ def recorded(tx: Tx, fleet: str | None = None, on: Collection[str] | None = None
             revision=entry.revision,
             source=Source(entry.path, entry.line) if entry.path else None,
             failed=(entry.kind, entry.name) not in ready,
+            rotating=key in rotating,
             engine=entry.engine,
         )
     newest = revisions.newest(tx, fleet=fleet or MAIN)

@@ -11,6 +11,7 @@ from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Database, Kind, Resource, Rollout, Server, Site, SSHKey, User
 from reconciler.errors import Conflict, StoreFault
 from reconciler.kit import ids
+from reconciler.kit.secret import Secret
 from reconciler.selinux import mcs
 from reconciler.store import Tx
 from reconciler.store.queries import databases, servers, sites, ssh_keys, users
@@ -108,7 +109,18 @@ def _put_database(tx: Tx, manifest: Database) -> None:
         and row.status != "retained"
         and (row.type, row.username) == (fields.type, fields.username)
     ]
-    databases.upsert(tx, manifest.name, fields, databases.password_of(tx, shared[0].id) if shared else None)
+    row = databases.upsert(
+        tx, manifest.name, fields, databases.password_of(tx, shared[0].id) if shared else None
+    )
+    if spec.password is not None:
+        databases.drop_rotation(tx, row.id)
+
+
+def confirm_password(tx: Tx, manifest: Database, rendered: Secret | None) -> None:
+    """A node has taken what was rendered with this password: if it is a pending one, it is the password from now on."""
+    row = database_row(tx, manifest)
+    if row is not None and rendered is not None and databases.pending_of(tx, row.id) == rendered:
+        databases.end_rotation(tx, row.id)
 
 
 def database_row(tx: Tx, manifest: Database) -> databases.Database | None:

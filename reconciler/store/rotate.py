@@ -7,7 +7,11 @@ import sqlalchemy as sa
 from reconciler.store import identity, tables
 from reconciler.store.transaction import Tx
 
-SEALED = (tables.ssh_keys.c.private_key, tables.databases.c.password)
+SEALED = (
+    tables.ssh_keys.c.private_key,
+    tables.databases.c.password,
+    tables.databases.c.pending_password,
+)
 """The columns whose values are sealed with their row's identity."""
 
 

@@ -90,6 +90,7 @@ databases = sa.Table(
     text("type"),
     text("status", default="creating"),
     *stamps(),
+    text("pending_password", null=True),  # sealed
     one_of("type", words.DatabaseType),
     one_of("status", words.DatabaseStatus),
     sa.UniqueConstraint("server_id", "type", "name"),

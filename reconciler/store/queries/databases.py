@@ -1,4 +1,8 @@
-"""Databases of sites. The password is made at the first record, sealed, and comes out only as a `Secret`."""
+"""Databases of sites. The password is made at the first record, sealed, and comes out only as a `Secret`.
+
+A password that is being replaced has the new one beside it, pending, until the node has confirmed it: whichever of the two
+the node has when something breaks off, neither is lost.
+"""
 
 from __future__ import annotations
 
@@ -101,6 +105,46 @@ def password_of(tx: Tx, database_id: str) -> Secret:
 def set_password(tx: Tx, database_id: str, password: Secret) -> None:
     """Seals and stores another password."""
     rows.update(tx, databases, database_id, {"password": _sealed(tx, database_id, password)})
+
+
+def pending_of(tx: Tx, database_id: str) -> Secret | None:
+    """The password that is on its way to the node, or None. WrongKey."""
+    sealed = tx.connection.scalar(
+        sa.select(databases.c.pending_password).where(databases.c.id == database_id)
+    )
+    if sealed is None:
+        return None
+    return tx.box.open(sealed, table="databases", row_id=database_id, column="pending_password")
+
+
+def begin_rotation(tx: Tx, database_id: str) -> bool:
+    """Make a new password, pending. False, and nothing is made, when one is pending already: the node may have that one."""
+    if pending_of(tx, database_id) is not None:
+        return False
+    sealed = tx.box.seal(
+        passwords.generate(), table="databases", row_id=database_id, column="pending_password"
+    )
+    rows.update(tx, databases, database_id, {"pending_password": sealed})
+    return True
+
+
+def end_rotation(tx: Tx, database_id: str) -> None:
+    """The node has the pending password: it takes the place of the old one."""
+    pending = pending_of(tx, database_id)
+    if pending is not None:
+        values = {"password": _sealed(tx, database_id, pending), "pending_password": None}
+        rows.update(tx, databases, database_id, values)
+
+
+def drop_rotation(tx: Tx, database_id: str) -> None:
+    """Forget the pending password: another one is given by the manifest."""
+    rows.update(tx, databases, database_id, {"pending_password": None})
+
+
+def rotating(tx: Tx) -> frozenset[str]:
+    """The manifest names of the databases whose password is being replaced."""
+    where = (databases.c.pending_password.is_not(None), databases.c.status != "retained")
+    return frozenset(tx.connection.scalars(sa.select(databases.c.manifest_name).where(*where)))
 
 
 def set_status(tx: Tx, database_id: str, status: DatabaseStatus) -> None:
