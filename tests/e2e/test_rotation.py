@@ -95,7 +95,7 @@ def test_the_node_and_the_site_get_the_new_password_and_the_old_one_is_worth_not
 ) -> None:
     site, node = name(server, engine), served.nodes[server]
     old = password(served, site)
-    worker = node.output(f"systemctl show -P MainPID panel-worker-{site}-queue@1.service")
+    worker = node.output(f"systemctl show -P MainPID panel-worker-{site}_queue@1.service")
     with Visiting(node, site) as visiting, Watching() as watching:
         said = served.run("databases", "rotate-password", site)
     new = password(served, site)
@@ -108,7 +108,7 @@ def test_the_node_and_the_site_get_the_new_password_and_the_old_one_is_worth_not
     assert visiting.longest < len(visiting.seen) / 2, "it fails for a moment at most"
     assert Login(engine, site, site, new).ask(node, "SELECT 1;") == "1"
     Login(engine, site, site, old).refused(node)
-    assert node.output(f"systemctl show -P MainPID panel-worker-{site}-queue@1.service") != worker
+    assert node.output(f"systemctl show -P MainPID panel-worker-{site}_queue@1.service") != worker
     for word in (old, new):
         assert all(word not in seen for seen in watching.seen)
         assert word not in said.text
