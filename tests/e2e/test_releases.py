@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 import urllib.request
@@ -18,57 +17,10 @@ import yaml
 from lab import Node
 from tests.nodes import loopback
 
-from .harness import AUTHOR, Stage, fetch
+from .applications import INDEX, Application, Hosting, hosted, source
+from .harness import Stage, fetch, wait_for
 
 FAMILIES = pytest.mark.parametrize("server", ["el", "deb"])
-INDEX = "<?php echo trim(file_get_contents(__DIR__ . '/version'));"
-
-
-@dataclass
-class Hosting:
-    """Where the repositories of applications are: bare ones in a folder, behind an sshd that knows one deploy key."""
-
-    folder: Path
-    server: loopback.Loopback
-
-    def address(self, name: str) -> str:
-        return f"ssh://root@127.0.0.1:{self.server.port}{self.folder}/{name}.git"
-
-
-class Application:
-    """A repository with a working copy."""
-
-    def __init__(self, hosting: Hosting, name: str) -> None:
-        self.address = hosting.address(name)
-        self.copy = hosting.folder / name
-        self.copy.mkdir()
-        self.git("init", "-q", "-b", "main")
-        subprocess.run(
-            ["git", "init", "-q", "--bare", "-b", "main", f"{self.copy}.git"], check=True, timeout=30
-        )
-
-    def git(self, *words: str) -> str:
-        env = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
-        for role in ("AUTHOR", "COMMITTER"):
-            env |= {f"GIT_{role}_NAME": AUTHOR[0], f"GIT_{role}_EMAIL": AUTHOR[1]}
-        done = subprocess.run(
-            ["git", *words], cwd=self.copy, env=env, capture_output=True, text=True, check=True, timeout=60
-        )
-        return done.stdout.strip()
-
-    def push(self, **files: str | None) -> str:
-        """Commit these files (`__` is a slash, None takes one away) and push: the commit."""
-        for name, text in files.items():
-            path = self.copy / name.replace("__", "/").replace("index_php", "index.php")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if text is None:
-                path.unlink()
-            else:
-                path.write_text(text)
-        self.git("add", "-A")
-        self.git("commit", "-q", "--allow-empty", "-m", "Change")
-        self.git("push", "-q", "--force", f"{self.copy}.git", "main")
-        return self.git("rev-parse", "HEAD")
 
 
 @pytest.fixture(scope="module")
@@ -76,28 +28,15 @@ def hosting(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """The daemon's settings know the host key; SSHKey/deploy is generated, and its public half may log in."""
     if loopback.SSHD is None or os.geteuid() != 0:
         pytest.skip("needs root and an OpenSSH server")
-    folder = tmp_path_factory.mktemp("hosting")
-    (folder / "sshd").mkdir()
-    server = loopback.start(folder / "sshd")
-    try:
-        known = folder / "known_hosts"
-        known.write_text(f"[127.0.0.1]:{server.port} {server.host.public}\n")
+    with hosted(tmp_path_factory.mktemp("hosting")) as made:
+        known = made.folder / "known_hosts"
         settings = {"git": {"knownHosts": str(known)}, "fleets": [{"remotes": [str(stage.fleet.folder)]}]}
         (stage.state / "reconciler.yaml").write_text(yaml.safe_dump(settings))
         stage.fleet.put("SSHKey", "deploy")
         stage.fleet.commit()
         stage.apply()
-        row = stage.row("ssh_keys", name="deploy")
-        assert row is not None
-        authorized = folder / "sshd" / "authorized_keys"
-        authorized.write_text(authorized.read_text() + row["public_key"] + "\n")
-        yield Hosting(folder, server)
-    finally:
-        server.stop()
-
-
-def source(app: Application, **more: Any) -> dict[str, Any]:
-    return {"repository": app.address, "key": "deploy", **more}
+        made.let_in(stage)
+        yield made
 
 
 def deploy(stage: Stage, code: int | None = 0) -> dict[str, Any]:
@@ -250,3 +189,94 @@ def test_what_was_in_public_html_is_served_until_there_is_a_release_and_again_wi
     assert {status for status, _ in visitors.seen} == {200}, visitors.seen
     assert fetch(node, f"{name}.test") == (200, "old")
     stage.in_sync()
+
+
+def test_a_rollback_holds_until_the_branch_moves_and_jobs_run_in_what_is_served(
+    stage: Stage, hosting: Hosting
+) -> None:
+    name, node = "back", stage.nodes["el"]
+    app = Application(hosting, name)
+    worker = {"name": "beat", "command": "cat version > ~/storage/beat; exec sleep 3600"}
+    cron = [{"name": "seen", "schedule": "@daily", "command": "cp version ~/storage/seen"}]
+    commits = [app.push(index_php=INDEX, version="one")]
+    stage.site(name, "el", source=source(app, build=["echo x >> ../../builds"]), workers=[worker], cron=cron)
+    stage.fleet.commit()
+    deploy(stage)
+    user = stage.user(name)
+    for version in ("two", "three"):
+        commits.append(app.push(version=version))
+        deploy(stage)
+    assert fetch(node, f"{name}.test") == (200, "three")
+    assert node.read(f"/home/{user}/storage/beat") == "three"
+    node.run(f"systemctl start panel-cron-{name}_seen.service", timeout=30)
+    assert node.read(f"/home/{user}/storage/seen") == "three"
+
+    told = stage.run("sites", "releases", name, "--output", "json").json
+    assert [one["commit"] for one in told["releases"]] == commits[::-1]
+    assert told["releases"][0]["state"] == "served"
+    stage.run("sites", "rollback", name)
+    deploy(stage)
+    assert fetch(node, f"{name}.test") == (200, "two")
+    stage.in_sync()  # it holds against the next look
+    stage.run("sites", "rollback", name, "--to", commits[0][:10])
+    deploy(stage)
+    assert fetch(node, f"{name}.test") == (200, "one")
+    assert node.read(f"/home/{user}/builds").count("x") == 3
+    assert "Held at" in stage.run("sites", "releases", name).out
+    stage.run("sites", "rollback", name, "--to", "ffffff", code=1)
+
+    stage.run("sites", "deploy", name)
+    deploy(stage)
+    assert fetch(node, f"{name}.test") == (200, "three")
+    stage.run("sites", "rollback", name)
+    deploy(stage)
+    app.push(version="four")
+    deploy(stage)
+    assert fetch(node, f"{name}.test") == (200, "four")
+    stage.in_sync()
+
+
+def test_a_repository_that_cannot_be_read_or_deployed_changes_nothing_and_says_why(
+    stage: Stage, hosting: Hosting
+) -> None:
+    name, node = "away", stage.nodes["deb"]
+    app = Application(hosting, name)
+    stage.site(name, "deb", source=source(app))
+    stage.fleet.commit()
+    stage.apply(code=None)
+    assert "the repository is empty" in stage.run("sites", "releases", name).out
+    app.push(index_php=INDEX, version="one")
+    deploy(stage)
+    assert fetch(node, f"{name}.test") == (200, "one")
+    (app.copy / "out").symlink_to("/etc/passwd")
+    app.push(version="two")
+    stage.in_sync()
+    assert "the link out leads out of the release" in stage.run("sites", "releases", name).out
+    (app.copy / "out").unlink()
+    Path(f"{app.copy}.git").rename(f"{app.copy}.gone")
+    stage.in_sync()
+    Path(f"{app.copy}.gone").rename(f"{app.copy}.git")
+    app.push(version="three")
+    deploy(stage)
+    assert fetch(node, f"{name}.test") == (200, "three")
+
+
+def test_the_daemon_deploys_what_is_pushed_to_the_application(stage: Stage, hosting: Hosting) -> None:
+    name, node = "pushed", stage.nodes["deb"]
+    app = Application(hosting, name)
+    app.push(index_php=INDEX, version="one")
+    settings = yaml.safe_load((stage.state / "reconciler.yaml").read_text())
+    settings["fleets"][0] |= {"poll": "2s"}
+    (stage.state / "reconciler.yaml").write_text(yaml.safe_dump(settings))
+    stage.site(name, "deb", source=source(app))
+    stage.fleet.commit()
+    daemon = stage.start("serve")
+    try:
+        wait_for(lambda: stage.row("sites", name=name) and fetch(node, f"{name}.test") == (200, "one"), 90, 1)
+        app.push(version="two")
+        wait_for(lambda: fetch(node, f"{name}.test") == (200, "two"), 60, 0.5)
+        stage.run("sites", "rollback", name)
+        wait_for(lambda: fetch(node, f"{name}.test") == (200, "one"), 60, 0.5)
+    finally:
+        daemon.terminate()
+        stage.finish(daemon, ("serve",), 60)

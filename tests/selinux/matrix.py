@@ -212,7 +212,9 @@ semanage_t/none  agent/none     fifo_file  write                        yes
 semanage_t/none  agent/none     process  sigchld                        yes
 agent/none  init_var_run_t/none service  start stop                     yes
 agent/none  httpd_exec_t/none   file  execute_no_trans                  yes
-agent/none  http_port_t/none    tcp_socket  name_connect                type
+agent/none  http_port_t/none    tcp_socket  name_connect                yes
+agent/none  laravel_php_fpm_run_t/one  sock_file  write                 yes
+agent/none  php/one             unix_stream_socket  connectto           yes
 agent/none  ssh_port_t/none     tcp_socket  name_connect                type
 agent/none  user_cron_spool_t/none  file  unlink                        yes
 agent/none  user_cron_spool_t/none  file  write create                  type

@@ -89,3 +89,17 @@ def test_every_label_is_at_the_level_of_the_site() -> None:
 @given(st.text(max_size=60))
 def test_any_path_may_be_asked_for(path: str) -> None:
     labels.wanted(path, labels.of_site("shop", "web1", "laravel", LEVEL))
+
+
+def test_what_releases_share_and_what_an_application_writes_in_one_may_be_written() -> None:
+    found = labels.of_site("shop", "web1", "laravel", LEVEL, deployed=True)
+    home = "/home/web1"
+    writable = (f"{home}/shared/storage/x", f"{home}/releases/1-a/bootstrap/cache/x")
+    for path in writable:
+        label = labels.wanted(path, found)
+        assert label is not None
+        assert (label.type, label.level) == (labels.WRITABLE, LEVEL)
+    for path in (f"{home}/releases/1-a/app/x", f"{home}/current", f"{home}/releases/1-a/.env"):
+        label = labels.wanted(path, found)
+        assert label is not None
+        assert label.type == labels.SITE_CONTENT
