@@ -272,7 +272,9 @@ def test_the_daemon_deploys_what_is_pushed_to_the_application(stage: Stage, host
     stage.fleet.commit()
     daemon = stage.start("serve")
     try:
-        wait_for(lambda: stage.row("sites", name=name) and fetch(node, f"{name}.test") == (200, "one"), 90, 1)
+        wait_for(
+            lambda: stage.row("sites", name=name) and fetch(node, f"{name}.test") == (200, "one"), 180, 1
+        )
         app.push(version="two")
         wait_for(lambda: fetch(node, f"{name}.test") == (200, "two"), 60, 0.5)
         stage.run("sites", "rollback", name)
