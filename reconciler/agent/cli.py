@@ -1,12 +1,26 @@
-"""The subcommands: `serve`, `run <deployment>`, `version`, `status`."""
+"""The subcommands: `serve`, `run <deployment>`, `version`, `status`, `inventory`."""
 
+import json
 import os
 import sys
 from typing import List, Optional
 
-from . import atomic, bundle, compiled, fields, journal, lock, outcome, places, runner, serve, upgrade
+from . import (
+    atomic,
+    bundle,
+    compiled,
+    fields,
+    inventory,
+    journal,
+    lock,
+    outcome,
+    places,
+    runner,
+    serve,
+    upgrade,
+)
 
-_USAGE = "usage: panel-ssh-manager serve | run DEPLOYMENT | status | version\n"
+_USAGE = "usage: panel-ssh-manager serve | run DEPLOYMENT | status | inventory | version\n"
 
 
 def _status() -> int:
@@ -47,6 +61,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         return serve.main(agent, compiled.unpack)
     if arguments == ["status"]:
         return _status()
+    if arguments == ["inventory"]:
+        # of a node that is not enrolled: the program is run once from a temporary file and leaves nothing behind
+        sys.stdout.write(json.dumps(inventory.collect()) + "\n")
+        return 0
     if len(arguments) == 2 and arguments[0] == "run":
         try:
             fields.ulid(arguments[1])

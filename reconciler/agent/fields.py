@@ -116,7 +116,7 @@ def allowed(path: str) -> bool:
     if path in FOLDERS:
         return True
     for prefix in PREFIXES:
-        if prefix.endswith(".conf"):
+        if prefix.endswith((".conf", "/Caddyfile")):
             if path == prefix:
                 return True
         elif path.startswith(prefix) and len(path) > len(prefix):

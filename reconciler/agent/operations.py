@@ -12,6 +12,7 @@ from . import (
     facts,
     fields,
     hashes,
+    inventory,
     journal,
     launch,
     lock,
@@ -203,6 +204,10 @@ class Conversation:
         except ValueError as error:
             raise Refusal("bad_request", "cursor {}".format(error)) from None
         return denials.collect(cursor, most)
+
+    def inventory(self, request: Request, emit: Emit) -> Result:
+        """What is on the node, for an import."""
+        return inventory.collect()
 
 
 def _admit(fence: int) -> None:

@@ -194,6 +194,14 @@ def giving(owned: List[Owned]) -> str:
     return "".join("ALTER {} {} OWNER TO {};\n".format(*one) for one in owned)
 
 
+def sizes() -> Dict[str, int]:
+    """Bytes of the databases that can be connected to. Raises StepFault."""
+    out = execute(
+        "SELECT datname, pg_database_size(oid) FROM pg_database WHERE datname !~ '[\\t\\n]' AND datallowconn;\n"
+    )
+    return {row[0]: int(row[1]) for row in _rows(out) if len(row) == 2 and row[1].isdigit()}
+
+
 def is_empty(database: str) -> bool:
     """True when a database has no table or view of its own. Raises StepFault."""
     out = execute(

@@ -20,6 +20,7 @@ _FIELDS = {
     "cancel": {"deployment", "fence"},
     "units": {"names"},
     "avc": {"cursor", "most"},
+    "inventory": set(),
     "upgrade": {"data", "sha256"},
     "bye": set(),
 }
@@ -84,6 +85,7 @@ class Server:
             "cancel": self._talk.cancel,
             "units": self._talk.units,
             "avc": self._talk.avc,
+            "inventory": self._talk.inventory,
             "upgrade": _upgrade,
             "bye": _bye,
         }

@@ -86,6 +86,11 @@ SHAPES: Dict[str, Shape] = {
         ),
         _named("name"),
     ),
+    "quota": _shape(
+        {"user": fields.new_account, "path": fields.home},
+        dict(_STATE, bytes=fields.number(1024, 2**53)),
+        _named("user"),
+    ),
     "directory": _shape(
         {"path": fields.path},
         dict(_STATE, owner=fields.account, group=fields.account, mode=fields.folder_mode),
@@ -205,6 +210,7 @@ SHAPES: Dict[str, Shape] = {
 
 _NEEDED_WHEN_PRESENT = {
     "user": ("home_mode", "home_group", "shell"),
+    "quota": ("bytes",),
     "directory": ("owner", "group", "mode"),
     "file": ("owner", "group", "mode", "sha256", "size"),
     "symlink": ("target",),

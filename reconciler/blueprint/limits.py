@@ -6,9 +6,15 @@ from collections.abc import Iterator
 
 from reconciler.blueprint import steps
 from reconciler.blueprint.model import Body, Step
-from reconciler.blueprint.places import Places
+from reconciler.blueprint.places import Places, kib
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.kinds import Site
+
+
+def quota(site: Site, places: Places) -> Iterator[Step]:
+    """What the files of the site's user may take, where the manifest says so."""
+    if site.spec.limits.disk is not None:
+        yield steps.quota(places.user, places.home, kib(site.spec.limits.disk) * 1024)
 
 
 def configuration(site: Site, places: Places, templates: Templates) -> Iterator[Step]:

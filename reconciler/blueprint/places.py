@@ -205,11 +205,15 @@ def is_account(name: str) -> bool:
 
 def body_limit(upload: str) -> str:
     """Largest request body, in MiB (`17M`), for files up to `upload` (`16M`): the form around a file needs room too."""
-    match = _SIZE.match(upload)
+    return f"{-(-kib(upload) // 1024) + 1}M"
+
+
+def kib(size: str) -> int:
+    """KiB of a size such as `16M`. ValueError for another text."""
+    match = _SIZE.match(size)
     if match is None:
-        raise ValueError(f"{upload!r} is not a size such as 16M")
-    kib = int(match[1]) * _KIB[match[2]]
-    return f"{-(-kib // 1024) + 1}M"
+        raise ValueError(f"{size!r} is not a size such as 16M")
+    return int(match[1]) * _KIB[match[2]]
 
 
 def request_seconds(max_execution_time: int) -> int:

@@ -48,6 +48,8 @@ def _steps(
         shell=places.platform.nologin,
         comment=f"site {site.name}",
     )
+    # before anything else is made: a limit that cannot hold stops the site
+    yield from limits.quota(site, places)
     if level is not None:
         yield selinux.site(site, places, level)
     yield from _folders(site, places)

@@ -47,6 +47,11 @@ def user(name: str, *, home: str, home_mode: str, home_group: str, shell: str, c
     )
 
 
+def quota(name: str, path: str, bytes_: int) -> Step:
+    """How much the files of a user may take on the file system of `path`."""
+    return Step("quota", name, {"user": name, "path": path, "bytes": bytes_})
+
+
 def directory(path: str, *, owner: str = ROOT, group: str = ROOT, mode: str = "0755") -> Step:
     """A folder; its parent must be there."""
     return Step("directory", path, {"path": path, "owner": owner, "group": group, "mode": mode})

@@ -15,6 +15,7 @@ _IDENTITY = {
     "package": ("name", "software"),
     "group": ("name",),
     "user": ("name", "home"),
+    "quota": ("user", "path"),
     "directory": ("path",),
     "file": ("path",),
     "symlink": ("path",),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from reconciler.blueprint.model import Step
+from reconciler.kit.canonical import Json
 
 _DATA = frozenset({"mariadb_database", "postgresql_database", "user"})
 _FPM_CONFIG = re.compile(r"/etc/panel/fpm/(?P<site>[^/]+)\.conf\Z")
@@ -80,6 +81,16 @@ def _describe_selinux(step: Step) -> str:
     )
 
 
+def _size(value: Json) -> str:
+    """Bytes in the largest unit that has no remainder, in brackets: ` (10G)`. Nothing for none."""
+    if not isinstance(value, int):
+        return ""
+    units = (("G", 1024**3), ("M", 1024**2), ("K", 1024))
+    return next(
+        (f" ({value // size}{unit})" for unit, size in units if value % size == 0), f" ({value} bytes)"
+    )
+
+
 def _switches(step: Step) -> str:
     found = step.params.get("booleans")
     if not isinstance(found, dict):
@@ -109,6 +120,8 @@ def _describe_database(step: Step) -> str:
     params = step.params
     engine, _, what = step.type.partition("_")
     product = {"mariadb": "MariaDB", "postgresql": "PostgreSQL"}.get(engine)
+    if step.type == "quota":
+        return f"disk quota of {step.target}{_size(params.get('bytes'))}"
     if product is None:
         return f"{step.type} {step.target}"
     if what == "grant":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 
@@ -26,6 +27,7 @@ _VERBS = {
     "wait": "Wait until resources have come to a condition.",
     "secrets": "Encrypt values for manifests.",
     "databases": "Give databases new passwords.",
+    "import": "Write manifests of what is on a node.",
     "servers": "Enrol nodes and manage their keys.",
     "software": "Show what is installed on the servers.",
     "sites": "List the releases of a site, go back to one.",
@@ -51,7 +53,9 @@ class Verbs(click.Group):
         """The verb's command, or None for an unknown word."""
         if cmd_name not in _VERBS:
             return None
-        command = importlib.import_module(f"reconciler.cli.{cmd_name}").command
+        command = importlib.import_module(
+            f"reconciler.cli.{cmd_name}_" if keyword.iskeyword(cmd_name) else f"reconciler.cli.{cmd_name}"
+        ).command
         if not isinstance(command, click.Command):
             raise TypeError(f"reconciler.cli.{cmd_name} has no command")
         return command

@@ -86,7 +86,7 @@ def enroll(
     Creates the login user `panel`, who may run the agent with sudo and nothing else, installs the agent, and pins the
     node's host key. May be repeated. By hand: reconciler servers setup-script SERVER | ssh root@NODE sh
     """
-    from reconciler.app import enrolling, reconciling  # noqa: PLC0415 - help and completion stay fast
+    from reconciler.app import enrolling, importing, reconciling  # noqa: PLC0415 - help and completion stay fast
     from reconciler.app.settings import Settings  # noqa: PLC0415
     from reconciler.nodes import keys  # noqa: PLC0415
     from reconciler.store import open_state  # noqa: PLC0415
@@ -105,6 +105,7 @@ def enroll(
         done = enrolling.enroll(store, manifest, declared, enrolling.Operator(user, tuple(files)), accept)
         if done is not None:
             reconciling.have_seen(store, settings.state, f"Server/{server}")
+        forgotten = done is not None and bool(done.bundle) and importing.lost(store, server)
     if done is None:
         click.echo("Nothing was changed.")
         return 1
@@ -112,6 +113,11 @@ def enroll(
     click.echo(
         f"{server} is enrolled: {facts.os_id} {facts.os_version}, {facts.arch}, SELinux {facts.selinux}."
     )
+    if forgotten:
+        click.echo(
+            f"It was managed before, and this state knows nothing of that. Run `reconciler import server {server}` before the "
+            "first apply: sites would else be given each other's system users."
+        )
     return 0
 
 

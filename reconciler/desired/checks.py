@@ -39,6 +39,8 @@ LEAST_REDIS = "4M"
 """What the data of a Redis needs at least: an empty one counts about 1 MiB."""
 LEAST_MEMORY = "32M"
 """What the programs of a site need at least, all together."""
+LEAST_DISK = "16M"
+"""What the files of an empty site, its logs and its sessions need at least."""
 ENV_OF_SITE = "APP_URL"
 ENV_OF_REDIS = ("REDIS_HOST", "REDIS_PORT", "REDIS_SOCKET")
 ENV_OF_DATABASE = ("CONNECTION", "HOST", "PORT", "SOCKET", "DATABASE", "USERNAME", "PASSWORD")
@@ -128,6 +130,9 @@ def _limits(site: Site) -> Iterator[Finding]:
     if site.spec.redis is not None:
         yield from _redis_memory(site)
     spec, path = site.spec, ("spec", "limits", "memory")
+    if spec.limits.disk is not None and size(spec.limits.disk) < size(LEAST_DISK):
+        message = f"spec.limits.disk is {spec.limits.disk}, which no site fits into"
+        yield Finding(("spec", "limits", "disk"), "out-of-range", message, f"write {LEAST_DISK} or more")
     if spec.limits.memory is None:
         return
     if size(spec.limits.memory) < size(LEAST_MEMORY):

@@ -15,6 +15,7 @@ from reconciler.desired.problems import Problem, Source
 from reconciler.desired.yamldoc import Document, Parsed, Value, parse
 from reconciler.kit.text import did_you_mean
 
+_SHOWN = 60
 _NAME = re.compile(NAME_PATTERN.replace("$", r"\Z"))
 _IGNORE = re.compile(rb"(?:\xef\xbb\xbf)?#\s*reconciler:\s*ignore\s*(?:\n|\Z)")
 _IGNORE_HINT = "if this is no manifest, make `# reconciler: ignore` its first line"
@@ -168,8 +169,8 @@ def _kind(document: Document, data: Mapping[str, Value], reading: Reading) -> Ki
     if kind is None:
         _add(reading, document, "missing-field", "kind is missing", f"one of {', '.join(known)}")
     else:
-        said = f"kind {kind!r} is not known" if isinstance(kind, str) else "kind must be text"
-        hint = did_you_mean(kind, known) if isinstance(kind, str) else ""
+        said = f"kind {kind[:_SHOWN]!r} is not known" if isinstance(kind, str) else "kind must be text"
+        hint = did_you_mean(kind[:_SHOWN], known) if isinstance(kind, str) else ""
         _add(reading, document, "unknown-kind", said, hint or f"one of {', '.join(known)}")
     return None
 

@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 from reconciler.errors import AgentFault, DeadlinePassed, Fenced, NodeBusy, NodeFault
 from reconciler.kit.canonical import Json
 
-from . import answers
+from . import answers, inventory
 from .agentzip import AgentProgram
 from .answers import (
     CancelState,
@@ -28,6 +28,7 @@ from .answers import (
 )
 from .channel import SERVE, Channel
 from .connection import Connection
+from .inventory import Inventory
 from .observing import Observer, Unobserved
 
 PROTOCOL = 1
@@ -204,6 +205,10 @@ class Conversation:
         if len(result.events) > most:
             raise self._malformed(f"avc told {len(result.events)} events, asked for {most}")
         return result
+
+    async def inventory(self) -> Inventory:
+        """What is on the node, for an import; changes nothing."""
+        return self._read(inventory.read, await self._request("inventory", {}, CHECK_WITHIN))
 
     async def upgrade(self, program: AgentProgram) -> None:
         """Replaces the agent's program file. The conversation is closed afterwards and must be opened again."""

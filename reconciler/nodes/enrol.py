@@ -31,12 +31,14 @@ SETUP_WITHIN = 600.0
 
 @dataclass(frozen=True)
 class Enrolled:
-    """A server that the panel user can manage. `host_keys` are those that were verified; `log` is the script's report."""
+    """A server that the panel user can manage. `host_keys` are those that were verified; `log` is the script's report,
+    `bundle` the digest of what an agent of before kept, or empty."""
 
     host_keys: tuple[str, ...]
     facts: Facts
     agent: str
     log: str
+    bundle: str = ""
 
 
 def render_setup_script(public_key: str, program: AgentProgram | None = None) -> str:
@@ -92,7 +94,7 @@ async def enrol(
             f"the agent that answers is {hello.agent[:12]}, installed was {program.sha256[:12]}",
             hint=f"look which file sudo starts for {AGENT_PATH} on the node",
         )
-    return Enrolled(operator.host_keys, hello.facts, hello.agent, done.stdout.text)
+    return Enrolled(operator.host_keys, hello.facts, hello.agent, done.stdout.text, hello.bundle)
 
 
 def _stopped(operator: Target, done: Finished) -> NodeFault:

@@ -34,6 +34,7 @@ from .answers import (
 from .channel import SERVE
 from .connection import Connection, Keepalive
 from .conversation import APPLY_WITHIN, HELLO_WITHIN, Conversation, OnEvent
+from .inventory import Inventory
 from .observing import Observer, Unobserved
 from .target import Target
 
@@ -139,6 +140,10 @@ class Node:
     async def avc(self, cursor: Object | None, most: int) -> Denials:
         """As `Conversation.avc`; works while another task follows an apply."""
         return await self._ask(lambda agent: agent.avc(cursor, most), aside=True)
+
+    async def inventory(self) -> Inventory:
+        """As `Conversation.inventory`."""
+        return await self._ask(lambda agent: agent.inventory())
 
     async def apply(
         self,

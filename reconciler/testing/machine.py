@@ -28,6 +28,7 @@ from reconciler.nodes.answers import (
     Prepared,
     UnitState,
 )
+from reconciler.nodes.inventory import Inventory
 from reconciler.testing import things
 from reconciler.testing.applying import Apply
 from reconciler.testing.auditing import AuditTrail
@@ -62,6 +63,8 @@ class Machine:
         """How units are doing that do otherwise than their things say."""
         self.audit = AuditTrail(facts.machine_id)
         """Its audit log; it has none until something is written to it."""
+        self.found: Inventory | None = None
+        """What an import finds on it; None: nothing but the node itself."""
         self.trouble = Trouble()
         self.debts = Debts()
         self.journals: dict[str, Journal] = {}
@@ -218,6 +221,10 @@ class Machine:
         """The request `avc`."""
         _check(fields.number(1, _MOST_DENIALS), most, "most")
         return self.audit.tell(cursor, most, self.clock().timestamp())
+
+    def take_stock(self) -> Inventory:
+        """The request `inventory`."""
+        return self.found or Inventory(self.facts)
 
     def _unit(self, name: str) -> UnitState:
         known = f"unit:{name}" in self.things or (

@@ -40,6 +40,7 @@ from reconciler.nodes.conversation import (
     TRANSFER_WITHIN,
     OnEvent,
 )
+from reconciler.nodes.inventory import Inventory
 from reconciler.testing import following
 from reconciler.testing.following import Relay
 from reconciler.testing.machine import DEBIAN_12, Machine
@@ -158,6 +159,10 @@ class FakeNode(Machine):
     async def avc(self, cursor: Object | None, most: int) -> Denials:
         """As `Node.avc`."""
         return await self._ask("avc", ASIDE_WITHIN, lambda: self.tell_denials(cursor, most))
+
+    async def inventory(self) -> Inventory:
+        """As `Node.inventory`: what the machine's `found` holds."""
+        return await self._ask("inventory", CHECK_WITHIN, self.take_stock)
 
     async def apply(
         self,

@@ -21,6 +21,7 @@ from reconciler.nodes.answers import (
     UnitState,
 )
 from reconciler.nodes.conversation import APPLY_WITHIN, OnEvent
+from reconciler.nodes.inventory import Inventory
 from reconciler.nodes.observing import Observer, Unobserved
 from reconciler.nodes.target import Target
 from reconciler.testing.machine import AGENT
@@ -147,6 +148,10 @@ class FakeLink:
     async def avc(self, cursor: Object | None, most: int) -> Denials:
         """As `Node.avc`."""
         return await self._ask("avc", lambda: self._node.avc(cursor, most), aside=True)
+
+    async def inventory(self) -> Inventory:
+        """As `Node.inventory`."""
+        return await self._ask("inventory", self._node.inventory)
 
     async def apply(
         self,

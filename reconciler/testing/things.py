@@ -33,6 +33,7 @@ _COMPARED = {
     "mariadb_database": ("charset", "collation"),
     "postgresql_database": ("owner",),
     "postgresql_setting": ("value",),
+    "quota": ("bytes",),
     "file": ("sha256", "owner", "group", "mode"),
     "certificate": ("issuer", "names"),
     "directory": ("owner", "group", "mode"),

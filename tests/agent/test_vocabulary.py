@@ -37,6 +37,8 @@ GOOD: list[dict[str, Any]] = [
     {"type": "postgresql_role", "key": "postgresql_role:u", "name": "u", "password": SHA},
     {"type": "postgresql_database", "key": "postgresql_database:d", "name": "d", "owner": "postgres"},
     {"type": "postgresql_grant", "key": "postgresql_grant:d/u", "database": "d", "role": "u", "privileges": ["ALL"]},
+    {"type": "quota", "key": "quota:web1", "user": "web1", "path": "/home/web1", "bytes": 10 * 1024**3},
+    {"type": "quota", "key": "quota:web1", "user": "web1", "path": "/home/web1", "state": "absent"},
 ]  # fmt: skip
 
 
@@ -92,6 +94,9 @@ NAMED = [
     ({"type": "repository", "key": "repository:r", "package": "r", "url": "https://a.test/r.rpm"}, "url"),
     ({"type": "hostname", "key": "hostname:node", "name": "web1"}, "name"),
     ({"type": "group", "key": "group:web", "name": "web"}, "name"),
+    ({"type": "quota", "key": "quota:web1", "user": "web1", "path": "/home/web1", "bytes": 1024}, "user"),
+    ({"type": "quota", "key": "quota:web1", "user": "web1", "path": "/home/web1", "bytes": 1024}, "path"),
+    ({"type": "quota", "key": "quota:web1", "user": "web1", "path": "/home/web1", "bytes": 1024}, "bytes"),
     (user("web1"), "name"),
     (user("web1"), "home"),
     (user("web1"), "home_group"),

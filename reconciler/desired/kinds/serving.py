@@ -174,6 +174,10 @@ class Limits(Model):
         default=None,
         description="Memory of all processes of the site together; beyond it the largest is ended.",
     )
+    disk: Bytes | None = Field(
+        default=None,
+        description="Space of all files of the site's user on the file system of its home, which must keep quotas of users.",
+    )
     cpu: CpuShare | None = Field(default=None, description="Time of processors: `100%` is one of them.")
     tasks: int | None = Field(
         default=None, ge=16, le=100000, description="Processes and threads at one time."
