@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from lab import Lab, Node
+from lab import Lab, Node, faults
 
 from .harness import PHP, Stage, boot, fetch, upload
 
@@ -157,4 +158,60 @@ def test_a_site_and_its_old_version_move_and_go_in_one_commit(bare: Stage) -> No
     # the look-alike's php-fpm is a script, which a reload does not run anew
     node.run("systemctl restart panel-fpm-site-el")
     assert fetch(node, "site-el.test")[1].startswith("8.4.")
+    bare.in_sync()
+
+
+# -- what goes wrong while software is installed; the node goes on to serve what it served ----------------
+
+WANTED = {"el": "postgresql", "deb": "postgresql-15"}
+FILLED = {"el": "/var/cache/dnf", "deb": "/usr/lib/postgresql"}
+"""What has to be written to: the lists of dnf, and the files of the package."""
+SOURCES = {"el": "/etc/yum.repos.d", "deb": "/etc/apt"}
+
+
+@contextmanager
+def repositories_down(node: Node, server: str) -> Iterator[None]:
+    """Every repository is somewhere where nobody answers, and nothing of them is kept."""
+    folder = SOURCES[server]
+    node.run(
+        f"cp -a {folder} /root/kept && find {folder} -type f | xargs sed -i -E 's#(file|copy|https?):[^ ]*#http://127.0.0.1:9/#'"
+    )
+    node.run(
+        "dnf -q clean all" if server == "el" else "rm -rf /var/lib/apt/lists/*_Packages /var/cache/apt/*.bin"
+    )
+    try:
+        yield
+    finally:
+        node.run(f"rm -rf {folder} && mv /root/kept {folder}")
+
+
+@contextmanager
+def disk_full(node: Node, server: str) -> Iterator[None]:
+    """No room for what is to be written."""
+    folder = FILLED[server]
+    node.run(f"mkdir -p {folder} && if command -v dnf; then dnf -q clean all; fi")
+    with faults.full_disk(node, folder, "64k"):
+        yield
+
+
+TROUBLES = {"repositories-down": repositories_down, "disk-full": disk_full}
+
+
+@pytest.mark.parametrize(("server", "trouble"), [("el", "repositories-down"), ("deb", "disk-full")])
+def test_an_installation_that_fails_says_why_and_the_node_serves_on(
+    bare: Stage, server: str, trouble: str
+) -> None:
+    node = bare.nodes[server]
+    page = fetch(node, f"site-{server}.test")
+    with TROUBLES[trouble](node, server):
+        said = changed(bare, server, databaseEngines=["mariadb", "postgresql"], code=1)
+        assert WANTED[server] in said
+        (row,) = rows(bare, server)["postgresql"]
+        assert (row["action"], row["status"]) == ("install", "failed")
+        assert WANTED[server] in row["reason"]
+        assert bare.condition(f"Server/{server}", "Ready").startswith("False/")
+        assert fetch(node, f"site-{server}.test") == page
+    bare.apply()
+    assert rows(bare, server)["postgresql"][0]["status"] == "installed"
+    changed(bare, server, "--approve", "engine-removal", databaseEngines=["mariadb"])
     bare.in_sync()
