@@ -239,6 +239,7 @@ unit = pattern(
     r"[A-Za-z0-9][A-Za-z0-9_.\\-]{0,150}(@[A-Za-z0-9_.\\-]{1,100})?\.(service|socket|timer|path|slice|target)",
     "a full unit name",
 )
+web_unit = one_of("nginx.service", "caddy.service")
 host_name = pattern(
     r"(?=.{1,64}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", "a host name"
 )

@@ -193,6 +193,8 @@ class World:
                 self._wanted_packages.add(name)
         elif kind == "unit":
             self._names["units"].append(step["name"])
+        elif kind == "web_server":
+            self._names["units"] += [step["unit"], step["instead_of"]]
         elif kind == "selinux_labels":
             self._labels.append(step)
         elif kind.startswith("mariadb_"):

@@ -56,7 +56,16 @@ class Apply:
         wanted: Set[str] = {
             s["name"] for _, s in self.bundle.steps() if s["type"] == "unit" and s.get("active")
         }
-        return Context(run, self.pending, self.log, self.bundle.demands(), wanted, {}, self._needed())
+        return Context(
+            run,
+            self.pending,
+            self.log,
+            self.bundle.demands(),
+            wanted,
+            {},
+            self._needed(),
+            list(self.bundle.steps()),
+        )
 
     def _needed(self) -> Set[str]:
         """Sections that another chosen one builds on: by its `needs`, or because it talks to a database server."""
@@ -112,6 +121,7 @@ class Apply:
             self._section(self.states[section.id])
         settler = Settler(self.states, self.context)
         settler.validate()
+        settler.hand_over()
         settler.bring_up()
         settler.reload()
         settler.probe()

@@ -86,7 +86,8 @@ class Context(NamedTuple):
     """What the parts of an apply share.
 
     `demands`: which units wait for which steps; `wanted`: units that are to run;
-    `changed_paths`: which sections changed a path; `needed`: sections that another one builds on.
+    `changed_paths`: which sections changed a path; `needed`: sections that another one builds on;
+    `every`: all steps of the bundle with their sections, also those that this apply leaves alone.
     """
 
     run: Run
@@ -96,6 +97,7 @@ class Context(NamedTuple):
     wanted: Set[str]
     changed_paths: Dict[str, Set[str]]
     needed: Set[str]
+    every: List[Tuple[str, Step]]
 
 
 def fault_text(error: Exception) -> str:
@@ -110,7 +112,7 @@ def carry_out(state: State, context: Context, *, anyway: bool = False) -> None:
     """Check and apply each step in order, except the units in `later`. Raises StepFault or OSError at the first that fails,
     Cancelled before a step once the apply is cancelled, unless it is to be done `anyway`."""
     steps = state.section.steps
-    state.later = [] if state.section.id in context.needed else _deferrable(steps)
+    state.later = _of_web_server(steps) if state.section.id in context.needed else _deferrable(steps)
     later = {step["key"] for step in state.later}
     position = 0
     while position < len(steps):
@@ -131,17 +133,26 @@ def carry_out(state: State, context: Context, *, anyway: bool = False) -> None:
             _apply(state, due, context)
 
 
-def _deferrable(steps: List[Step]) -> List[Step]:
-    """Units to start or enable that no later step of the section can be waiting for: those of databases talk to one."""
+def _deferrable(steps: List[Step], *, anyway: bool = False) -> List[Step]:
+    """Units to start or enable that no later step of the section can be waiting for: those of databases talk to one.
+
+    `anyway`: also units before steps that talk to a database.
+    """
     found: List[Step] = []
     for step in reversed(steps):
-        if step["type"].startswith(DATABASES):
+        if step["type"].startswith(DATABASES) and not anyway:
             break
         if step["type"] == "unit" and step.get("state", "present") == "present":
             wishes = {step.get("active"), step.get("enabled")}
             if True in wishes and False not in wishes:
                 found.insert(0, step)
     return found
+
+
+def _of_web_server(steps: List[Step]) -> List[Step]:
+    """The unit of the web server that comes: it cannot start while another one has its ports."""
+    names = {step[side] for step in steps if step["type"] == "web_server" for side in ("unit", "instead_of")}
+    return [step for step in _deferrable(steps, anyway=True) if step["name"] in names]
 
 
 def _batch(steps: List[Step], position: int) -> List[Step]:

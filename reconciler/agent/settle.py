@@ -1,14 +1,15 @@
 """After the steps: validators, the search for the guilty section, then reloads and restarts."""
 
 import json
+import os
 from typing import Dict, List, Optional, Set
 
-from . import handover, release_checks, startup, validators
+from . import bridge, handover, places, release_checks, startup, validators
 from .faults import StepFault
 from .observe import UnitState
 from .pending import UnitDebt
 from .section import Context, State, carry_out, fault_text, put_back, tell_done
-from .steps import units
+from .steps import units, web
 from .validators import Verdict
 
 _ANYWAY = " (it fails without the changes of this apply, too)"
@@ -145,6 +146,57 @@ class Settler:
         if not verdict.ok:
             self.fail(section, verdict.message)
         return verdict.ok
+
+    # the web server
+
+    def hand_over(self) -> None:
+        """Let another web server take over, if that is asked for. When it cannot, everything is put back: the old one goes on
+        with what it has."""
+        found = [
+            (state, step)
+            for state in self.states.values()
+            for step in state.section.steps
+            if step["type"] == "web_server"
+        ]
+        self.context.run.world.forget("units")
+        for state, step in found:
+            if state.state in ("failed", "skipped"):
+                continue
+            try:
+                if web.WebServers().check(step, self.context.run.world) is None:
+                    continue
+                message = self._missing_host(web.sides(step)[1]["unit"])
+                if not message:
+                    web.take_over(step, self.context.run)
+            except (StepFault, OSError, KeyError) as error:
+                message = fault_text(error)
+            self._event("hand_over", unit=web.sides(step)[1]["unit"], ok=not message, message=message or None)
+            if message:
+                self._fail_all_changed("the web server is not changed: {}".format(message))
+        if not found and bridge.exists():  # of an apply that was interrupted, and is not asked for any more
+            self._release()
+
+    def _release(self) -> None:
+        try:
+            bridge.release()
+        except (StepFault, OSError) as error:
+            self._event("log", stream="stderr", text=fault_text(error) + "\n")
+
+    def _missing_host(self, unit: str) -> str:
+        """A virtual host that the new web server would not know, so that its site would be lost."""
+        kind = unit.partition(".")[0]
+        for name, step in self.context.every:
+            if (step.get("validate") or {}).get("type") != kind or step.get("state") == "absent":
+                continue
+            if not os.path.lexists(places.real(step["path"])):
+                return "{} has nothing for {} yet; apply it together with the server".format(name, unit)
+        return ""
+
+    def _fail_all_changed(self, message: str) -> None:
+        for name in reversed(list(self.states)):
+            state = self.states[name]
+            if state.undo and state.state not in ("failed", "skipped"):
+                self.fail(name, message)
 
     # units
 

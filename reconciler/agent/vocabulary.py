@@ -161,6 +161,16 @@ SHAPES: Dict[str, Shape] = {
         ),
         _named("site"),
     ),
+    "web_server": _shape(
+        {
+            "unit": fields.web_unit,
+            "instead_of": fields.web_unit,
+            "user": fields.account,
+            "other_user": fields.account,
+        },
+        _STATE,
+        lambda step: "node",
+    ),
     "selinux_module": _shape(
         {"name": fields.policy_module},
         dict(_STATE, source=fields.policy_source, contexts=fields.nullable(fields.policy_source)),

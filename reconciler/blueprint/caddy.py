@@ -16,7 +16,7 @@ from reconciler.blueprint.templates import Templates
 from reconciler.desired.kinds import Site
 from reconciler.desired.kinds.serving import Redirect
 from reconciler.desired.scalars import seconds
-from reconciler.platforms import Caddy
+from reconciler.platforms import Caddy, Nginx
 
 SITES = "/etc/panel/caddy"
 UNIT_FOLDER = "/etc/systemd/system/caddy.service.d"
@@ -25,8 +25,10 @@ GRACE = 30
 """Seconds that a reload leaves to answers that are under way."""
 
 
-def base(caddy: Caddy, templates: Templates) -> Iterator[Step]:
+def base(caddy: Caddy, nginx: Nginx, templates: Templates) -> Iterator[Step]:
     """The file that brings the sites in and answers for hosts that no site declares, the folders, and the unit."""
+    # first, so that nginx goes on reaching the sites until caddy answers instead
+    yield steps.web_server(caddy.unit, caddy.user, instead_of=nginx.unit, other_user=nginx.user)
     yield steps.directory(SITES)
     yield steps.directory(UNIT_FOLDER)
     drop_in = templates.render("systemd/caddy.conf.j2", {"stop": GRACE + 10})

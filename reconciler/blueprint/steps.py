@@ -96,6 +96,12 @@ def no_symlink(path: str) -> Step:
     return Step("symlink", path, {"path": path, "state": "absent"})
 
 
+def web_server(unit: str, user: str, *, instead_of: str, other_user: str) -> Step:
+    """The web server that has the ports, and the one that it takes over from."""
+    params: dict[str, Json] = {"unit": unit, "user": user, "instead_of": instead_of, "other_user": other_user}
+    return Step("web_server", "node", params)
+
+
 def job(name: str, *, allowed: bool) -> Step:
     """A unit that something else starts. It is ended when it is not allowed to run, and when the step goes."""
     return Step("unit", name, {"name": name, "active": None if allowed else False})

@@ -21,6 +21,7 @@ _IDENTITY = {
     "symlink": ("path",),
     "unit": ("name",),
     "certificate": ("site",),
+    "web_server": ("unit", "instead_of", "user", "other_user"),
     "selinux_module": ("name",),
     "selinux_labels": ("site", "roots"),
     "mariadb_database": ("name",),
@@ -32,6 +33,8 @@ _IDENTITY = {
     "postgresql_grant": ("database", "role"),
 }
 """The fields that tell what is meant; the others say how it should be, which no longer matters."""
+
+_WEB_SERVER, _NGINX, _CADDY = "web_server:node", "unit:nginx.service", "unit:caddy.service"
 
 _KEPT = frozenset({"selinux_module:panel", "unit:certbot.timer", "unit:certbot-renew.timer"})
 """The policy module stays: processes run in its domains, and files would be left without a type. So do the timers that renew
@@ -49,8 +52,17 @@ def removals(before: Sequence[Step], keep: Collection[str]) -> tuple[Step, ...]:
     their users and grants are dropped like anything else: leave their steps out of `before` to retain them.
     """
     gone = [step for step in before if step.key not in keep and _undoable(step)]
+    gone = [step for step in gone if not _handed_over(step, before, keep)]
     homes = {str(step.params["home"]): step.key not in keep for step in before if step.type == "user"}
     return tuple(_absent(step) for step in reversed(gone) if not _left_in_home(step, homes))
+
+
+def _handed_over(step: Step, before: Sequence[Step], keep: Collection[str]) -> bool:
+    """Whether a step of a web server is not undone by itself, because another one takes its place."""
+    leaves_caddy = _NGINX in keep and any(other.key == _WEB_SERVER for other in before)
+    if step.key == _WEB_SERVER:
+        return not leaves_caddy  # nobody is there to take over
+    return (step.key == _NGINX and _WEB_SERVER in keep) or (step.key == _CADDY and leaves_caddy)
 
 
 def _undoable(step: Step) -> bool:

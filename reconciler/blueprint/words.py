@@ -45,10 +45,8 @@ def describe(step: Step) -> str:
             words = f"symbolic link {name} to {params['target']}"
         case "unit":
             words = f"unit {name}{_unit_state(step)}"
-        case "certificate":
-            words = f"certificate of {name}{_issuer(step)}"
-        case "release":
-            words = f"release of site {name} at commit {str(step.params['commit'])[:12]}"
+        case "web_server" | "certificate" | "release":
+            words = _describe_served(step)
         case "selinux_module" | "selinux_booleans" | "selinux_labels":
             words = f"SELinux {_describe_selinux(step)}"
         case "postgresql_cluster":
@@ -56,6 +54,18 @@ def describe(step: Step) -> str:
         case _:
             words = _describe_database(step)
     return words
+
+
+def _describe_served(step: Step) -> str:
+    params = step.params
+    match step.type:
+        case "web_server":
+            sides = [str(params["unit"]), str(params["instead_of"])]
+            return " instead of ".join(reversed(sides) if params.get("state") == "absent" else sides)
+        case "certificate":
+            return f"certificate of {step.target}{_issuer(step)}"
+        case _:
+            return f"release of site {step.target} at commit {str(params['commit'])[:12]}"
 
 
 def _issuer(step: Step) -> str:

@@ -108,8 +108,9 @@ def _compare(things: Things, step: Step) -> _Found | None:
     kind = step["type"]
     if kind in _PATHS:
         return _compare_path(things, step)
-    if kind in ("unit", "release"):
-        return (_compare_unit if kind == "unit" else _compare_release)(things, step)
+    special = {"unit": _compare_unit, "release": _compare_release, "web_server": _compare_web_server}
+    if kind in special:
+        return special[kind](things, step)
     if kind.endswith("_grant"):
         return _compare_grant(things, step)
     now = things.get(step["key"])
@@ -137,6 +138,19 @@ def _compare(things: Things, step: Step) -> _Found | None:
     changes = [*([("adopted", False, True)] if foreign else []), *_changes(now, step)]
     note = NOT_OURS if foreign and not step.get("adopt") else ""
     return ("update", changes, note) if changes else None
+
+
+def _outgoing(step: Step) -> tuple[str, str]:
+    """The units of the web server that goes and of the one that comes."""
+    one, other = str(step["unit"]), str(step["instead_of"])
+    return (one, other) if absent(step) else (other, one)
+
+
+def _compare_web_server(things: Things, step: Step) -> _Found | None:
+    old, new = _outgoing(step)
+    states = zip(("active", "enabled"), unit_state(things, old), strict=True)
+    changes = [(name, old, new) for name, is_so in states if is_so]
+    return ("update", changes, "") if changes else None
 
 
 def _created(step: Step) -> list[tuple[str, Any, Any]]:
@@ -270,9 +284,17 @@ def prepare_undo(things: Things, section: str, step: Step) -> Undo:
     touched = [key]
     if kind in _PATHS:
         touched = [f"{one}:{step['path']}" for one in _PATHS]
+    if kind == "web_server":
+        touched = [f"unit:{_outgoing(step)[0]}"]
     before = {one: copy.deepcopy(things.get(one)) for one in touched}
     lasting = kind in ("package", "repository", "postgresql_cluster")
-    removal = absent(step) and kind not in (*_PATHS, "unit", "mariadb_grant", "postgresql_grant")
+    removal = absent(step) and kind not in (
+        *_PATHS,
+        "unit",
+        "web_server",
+        "mariadb_grant",
+        "postgresql_grant",
+    )
     return Undo(section, dict(step), before, possible=not (lasting or removal))
 
 
@@ -301,6 +323,9 @@ def carry_out(things: Things, step: Step, mark: int) -> None:
         _carry_out_unit(things, step)
     elif kind == "release":
         _carry_out_release(things, step)
+    elif kind == "web_server":
+        old = _outgoing(step)[0]
+        things[f"unit:{old}"] = {"name": old, "active": False, "enabled": False}
     elif absent(step):
         thing = things.pop(key)
         if kind == "user":

@@ -39,6 +39,9 @@ GOOD: list[dict[str, Any]] = [
     {"type": "postgresql_grant", "key": "postgresql_grant:d/u", "database": "d", "role": "u", "privileges": ["ALL"]},
     {"type": "quota", "key": "quota:web1", "user": "web1", "path": "/home/web1", "bytes": 10 * 1024**3},
     {"type": "quota", "key": "quota:web1", "user": "web1", "path": "/home/web1", "state": "absent"},
+    {"type": "web_server", "key": "web_server:node", "unit": "caddy.service", "user": "caddy",
+     "instead_of": "nginx.service", "other_user": "www-data"},
+    file("/etc/caddy/Caddyfile", b"", validate={"type": "caddy"}),
 ]  # fmt: skip
 
 

@@ -194,3 +194,27 @@ def test_a_database_that_may_go_is_dropped_with_its_login(engine: str, keys: lis
 
 def test_an_empty_removal_of_a_gone_resource_makes_no_section() -> None:
     assert list(_bundle(fleet_of(SERVER), Section("Site/gone", ()))) == ["Server/web1"]
+
+
+WITH_CADDY = SERVER.replace("sshKey:", "webServer: caddy, sshKey:")
+
+
+def _server_steps(text: str) -> tuple[Step, ...]:
+    return _sections(fleet_of(text))["Server/web1"].steps
+
+
+def test_a_web_server_is_not_stopped_before_the_other_one_takes_over() -> None:
+    nginx, caddy = _server_steps(SERVER), _server_steps(WITH_CADDY)
+    there = {step.key: step for step in blueprint.removals(nginx, {step.key for step in caddy})}
+    assert "unit:nginx.service" not in there
+    assert "file:/etc/nginx/conf.d/00-panel-default.conf" in there
+    back = {step.key: step for step in blueprint.removals(caddy, {step.key for step in nginx})}
+    assert "unit:caddy.service" not in back
+    assert back["web_server:node"].params["state"] == "absent"
+    assert back["web_server:node"].params["instead_of"] == "nginx.service"
+
+
+def test_a_server_that_goes_has_its_web_server_stopped() -> None:
+    gone = {step.key for step in blueprint.removals(_server_steps(WITH_CADDY), ())}
+    assert "unit:caddy.service" in gone
+    assert "web_server:node" not in gone

@@ -14,6 +14,7 @@ from . import (
     releases,
     selinux_steps,
     units,
+    web,
 )
 from .contract import Handler
 
@@ -31,6 +32,7 @@ HANDLERS: Dict[str, Handler] = {
     "unit": units.Units(),
     "release": releases.Releases(),
     "certificate": certificates.Certificates(),
+    "web_server": web.WebServers(),
     "selinux_module": selinux_steps.Modules(),
     "selinux_booleans": selinux_steps.Booleans(),
     "selinux_labels": selinux_steps.Labels(),

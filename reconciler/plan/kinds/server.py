@@ -10,7 +10,7 @@ RULES = KindRules(
     risks={
         ("address",): Risk.DOWNTIME,
         ("os",): Risk.DOWNTIME,
-        ("webServer",): Risk.DOWNTIME,
+        ("webServer",): Risk.RELOAD,
         ("databaseEngines",): Risk.RESTART,
         ("software", "php"): Risk.RESTART,
         ("software", "redis"): Risk.NONE,
