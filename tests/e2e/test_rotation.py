@@ -13,11 +13,17 @@ from lab import Node
 from reconciler.store import open_state
 from reconciler.store.queries import databases
 
-from .databases import BOTH, Login, password
+from .databases import BOTH, Login, administer, password
 from .harness import ROOT, Stage, fetch, upload, wait_for
 from .test_secrets import Watching
 
 PAGE = (ROOT / "demo/page.php").read_text()
+
+
+LOGS = {
+    "mariadb": "/var/lib/mysql/statements.log",
+    "postgresql": "/var/lib/pgsql/data/log /var/log/postgresql",
+}
 
 
 def name(server: str, engine: str) -> str:
@@ -51,6 +57,12 @@ def served(stage: Stage) -> Stage:
         stage.database(site, server, site=site, engine=engine)
     stage.fleet.commit()
     stage.apply()
+    for node in stage.nodes.values():
+        # from here on the servers write down every statement that they are given
+        administer(
+            node, "mariadb", f"SET GLOBAL general_log_file = '{LOGS['mariadb']}', GLOBAL general_log = 1;"
+        )
+        administer(node, "postgresql", "ALTER SYSTEM SET log_statement = 'all';\nSELECT pg_reload_conf();")
     for server, engine in BOTH:
         site, node = name(server, engine), stage.nodes[server]
         upload(node, stage.user(site), PAGE)
@@ -114,8 +126,12 @@ def test_the_node_and_the_site_get_the_new_password_and_the_old_one_is_worth_not
         assert word not in said.text
         journal = node.run(f"journalctl --no-pager -q | grep -cF -e '{word}'", check=False).stdout.strip()
         assert journal == "0"
-        kept = node.run(f"grep -rlF -e '{word}' /var/lib/panel /var/log --exclude-dir=archive", check=False)
+        places = f"/var/lib/panel /var/log {LOGS[engine]}"
+        kept = node.run(f"grep -rlF -e '{word}' {places} --exclude-dir=archive", check=False)
         assert kept.stdout == ""
+    if (server, engine) != ("el", "postgresql"):  # that one keeps its statements elsewhere
+        seen = node.run(f"grep -rhcE -e 'ALTER (USER|ROLE).*{site}' {LOGS[engine]}", check=False).stdout
+        assert any(int(count) for count in seen.split()), "they were written down, without the password"
     served.in_sync()
 
 
