@@ -11,7 +11,7 @@ import pytest
 
 from lab import Lab, Node, faults
 
-from .harness import PHP, Stage, boot, fetch, upload
+from .harness import PHP, Stage, boot, fetch, upload, wait_for
 
 VERSION_OF = {
     "el": "rpm -q --qf '%{{VERSION}}-%{{RELEASE}}' {}",
@@ -214,4 +214,28 @@ def test_an_installation_that_fails_says_why_and_the_node_serves_on(
     bare.apply()
     assert rows(bare, server)["postgresql"][0]["status"] == "installed"
     changed(bare, server, "--approve", "engine-removal", databaseEngines=["mariadb"])
+    bare.in_sync()
+
+
+@FAMILIES
+def test_a_power_cut_in_a_transaction_is_healed_by_the_next_apply(bare: Stage, server: str) -> None:
+    node = bare.nodes[server]
+    bare.fleet.change("Server", server, databaseEngines=["mariadb", "postgresql"])
+    bare.fleet.commit()
+    running = bare.start("apply", "--yes")
+    programs = {"el": "[d]nf.*install", "deb": "[d]pkg.*--(unpack|configure)"}[server]
+    wait_for(lambda: node.run(f"pgrep -f '{programs}'", check=False).returncode == 0, 60, 0.02)
+    (row,) = rows(bare, server)["postgresql"]
+    assert row["status"] == "installing"
+    running.kill()
+    running.communicate()
+    node.crash()
+    node.start()
+    node.wait_ssh()
+    bare.apply()
+    (row,) = rows(bare, server)["postgresql"]
+    assert row["status"] == "installed"
+    assert bare.count("software_installations", "status IN ('pending', 'installing')") == 0
+    assert node.output("systemctl is-active postgresql") == "active"
+    assert fetch(node, f"site-{server}.test")[0] == 200
     bare.in_sync()
