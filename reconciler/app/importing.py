@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from reconciler.app.settings import Settings
 from reconciler.converge import access
 from reconciler.desired.fleet import Fleet, Key
 from reconciler.desired.kinds import Database, Kind, Resource, Server, Site
+from reconciler.desired.kinds.common import Model
 from reconciler.desired.problems import printable
 from reconciler.desired.snapshot import Snapshot, load_snapshot
 from reconciler.errors import SettingsFault, SourceFault, UsageFault
@@ -109,14 +110,37 @@ def of_record(store: Store, settings: Settings, name: str, known: Fleet) -> Impo
             return None
         drafts = []
         for entry in entries:
-            spec = entry.spec.get("spec")
-            if isinstance(spec, dict) and Key(Kind(entry.kind), entry.name) not in known.entries:
-                metadata = {k: v for k, v in entry.spec.get("metadata", {}).items() if v}
-                draft = Draft(Kind(entry.kind), entry.name, dict(spec), metadata=metadata)
-                drafts.append(draft)
-        return Import(tuple(drafts), (Note("", "written as they were last applied, defaults filled in"),))
+            kind = Kind(entry.kind)
+            manifest = manifests.parse(kind, entry.spec)
+            if manifest is None or Key(kind, entry.name) in known.entries:
+                continue
+            # a default that is written out may be refused beside what it has no meaning with
+            spec = _given(manifest.spec, entry.spec.get("spec", {}))
+            metadata = {k: v for k, v in entry.spec.get("metadata", {}).items() if v}
+            drafts.append(Draft(kind, entry.name, spec, metadata=metadata))
+        return Import(
+            tuple(drafts), (Note("", "written as they were last applied, without what is the default"),)
+        )
 
     return store.read(unit)
+
+
+def _given(model: Model, raw: Mapping[str, Json]) -> dict[str, Json]:
+    """The values of a recorded model, as they are recorded, less those that are the default."""
+    found: dict[str, Json] = {}
+    for name, field in type(model).model_fields.items():
+        alias = field.alias or name
+        value, was = getattr(model, name), raw.get(alias)
+        if isinstance(value, Model) and isinstance(was, Mapping):
+            inner = _given(value, was)
+            if inner or field.is_required():
+                found[alias] = inner
+            continue
+        default = field.get_default(call_default_factory=True)
+        usual = list(default) if isinstance(default, tuple) else default
+        if field.is_required() or was != usual:
+            found[alias] = was
+    return found
 
 
 def enrolled(store: Store, server: Server) -> Inventory:
