@@ -8,6 +8,7 @@ from . import (
     blobs,
     cancel,
     canonical,
+    certificates,
     denials,
     facts,
     fields,
@@ -77,6 +78,7 @@ class Conversation:
             "bundle": kept.digest if kept else None,
             "running": lock.running(),
             "fence": lock.fence(),
+            "certificates": certificates.listed(),
         }
 
     def check(self, request: Request, emit: Emit) -> Result:

@@ -21,6 +21,7 @@ from reconciler.store.queries import (
     suspensions,
 )
 from reconciler.store.queries.conditions import Condition
+from reconciler.store.words import AlertSeverity
 
 _HELD = {"NeedsApproval": "NeedsApproval", "PlanDiverged": "NeedsApproval", "Quarantined": "Quarantined"}
 _FLEET = "Fleet"
@@ -90,5 +91,8 @@ def _of(condition: Condition) -> Alert | None:
             return Alert(kind, name, "NotReady", "error", condition.reason, message)
         case "Drifted", "True":
             return Alert(kind, name, "Drifted", "warning", condition.reason, message)
+        case "CertificateValid", "False":
+            severity: AlertSeverity = "error" if condition.reason == "Expired" else "warning"
+            return Alert(kind, name, "CertificateEnds", severity, condition.reason, message)
         case _:
             return None

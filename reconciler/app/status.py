@@ -36,12 +36,15 @@ class ResourceStatus:
 
     @property
     def message(self) -> str:
-        """The most important thing to say: a stall or failure before drift before all is well."""
+        """The most important thing to say: a stall or failure before drift before a certificate that ends before all is well."""
         for kind in ("Stalled", "Drifted"):
             found = self.conditions.get(kind)
             if found is not None and found.status == "True":
                 return found.message
         found = self.conditions.get("Ready")
+        certificate = self.conditions.get("CertificateValid")
+        if certificate is not None and certificate.status == "False" and self.ready == "True":
+            return certificate.message
         return found.message if found else ""
 
 

@@ -15,7 +15,7 @@ from reconciler.desired.kinds import Kind, Server
 from reconciler.errors import NodeFault, ReconcilerError
 from reconciler.kit import ids
 from reconciler.kit.canonical import Json
-from reconciler.nodes.answers import Difference
+from reconciler.nodes.answers import CertificateFact, Difference
 from reconciler.nodes.pool import Pool
 from reconciler.plan.model import DriftItem
 from reconciler.plan.recorded import Recorded
@@ -41,6 +41,8 @@ class Observation:
     unfit: dict[str, session.Unfit] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     compared: set[Key] = field(default_factory=set)
+    certificates: dict[str, tuple[CertificateFact, ...]] = field(default_factory=dict)
+    """What the servers that answered say of the certificates of their sites."""
 
 
 class Observer:
@@ -81,7 +83,7 @@ class Observer:
                     )
                     present = {section.id for section in state.bundle.sections}
                     sections = [section for section in sections if section in present]
-                    found = await self._ask(state, sections)
+                    found, shown = await self._ask(state, sections)
             except ReconcilerError as fault:
                 if isinstance(fault, session.Unfit):
                     result.unfit[server.name] = fault
@@ -92,6 +94,7 @@ class Observer:
                 )
             else:
                 result.asked.append(server.name)
+                result.certificates[server.name] = shown
                 result.compared |= {key for key in nodes[server.name].entries if str(key) in sections}
                 result.drift += [_item(server.name, difference) for difference in found]
 
@@ -102,14 +105,16 @@ class Observer:
         result.drift.sort(key=lambda item: (item.server, item.key, item.step))
         return result
 
-    async def _ask(self, state: NodeState, sections: list[str]) -> tuple[Difference, ...]:
+    async def _ask(
+        self, state: NodeState, sections: list[str]
+    ) -> tuple[tuple[Difference, ...], tuple[CertificateFact, ...]]:
         server = state.server
         target = await self._store.aread(lambda tx: access.target(tx, server))
         async with self._pool.node(target) as node:
             hello = await session.introduce(node, state)
             checked = await node.check(state.bundle.digest, sections)
             if checked.known:
-                return checked.differences
+                return checked.differences, hello.certificates
             # the node keeps another bundle, for example the one with the last removals
             digest = await node.send_bundle(state.bundle.to_json())
             differences = (await node.prepare(digest, sections)).differences
@@ -119,7 +124,7 @@ class Observer:
                 )
                 with contextlib.suppress(NodeFault):  # it only saves time; the next look tries again
                     await node.apply(ids.new(), digest, [], fence, within=_KEEP_WITHIN)
-            return differences
+            return differences, hello.certificates
 
 
 def _comparable(fleet: Fleet, recorded: Recorded, server: str) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal, TypeVar, cast, get_args
 
 from reconciler.kit.canonical import Json
@@ -50,6 +51,17 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class CertificateFact:
+    """The certificate that a site has on its node."""
+
+    site: str
+    names: tuple[str, ...]
+    ends: datetime
+    issuer: str
+    self_signed: bool
+
+
+@dataclass(frozen=True)
 class Hello:
     """The agent's introduction. `agent` and `bundle` are sha256, `running` a deployment id; empty when there is none."""
 
@@ -59,6 +71,7 @@ class Hello:
     bundle: str
     running: str
     fence: int
+    certificates: tuple[CertificateFact, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -250,6 +263,30 @@ def facts(value: Json) -> Facts:
     )
 
 
+def _array(source: Object, name: str) -> Sequence[Json]:
+    """A list that agents of before leave out."""
+    found = source.get(name, [])
+    if not isinstance(found, list | tuple):
+        raise Malformed(f"hello.{name} is {type(found).__name__}, not list")
+    return found
+
+
+def _certificate(value: Json) -> CertificateFact:
+    source = _object(value, "certificate")
+    ends = _get(source, "ends", int, "certificate")
+    try:
+        at = datetime.fromtimestamp(ends, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise Malformed("certificate.ends is no time") from None
+    return CertificateFact(
+        site=_get(source, "site", str, "certificate"),
+        names=tuple(_word(name) for name in _array(source, "names")),
+        ends=at,
+        issuer=_text(source, "issuer", "certificate"),
+        self_signed=_get(source, "self_signed", bool, "certificate"),
+    )
+
+
 def hello(source: Object) -> Hello:
     """Reads the result of `hello`."""
     return Hello(
@@ -259,6 +296,7 @@ def hello(source: Object) -> Hello:
         bundle=_text(source, "bundle", "hello"),
         running=_text(source, "running", "hello"),
         fence=_get(source, "fence", int, "hello"),
+        certificates=tuple(_certificate(item) for item in _array(source, "certificates")),
     )
 
 

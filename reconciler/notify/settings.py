@@ -15,7 +15,7 @@ from reconciler.kit.secret import Secret
 from reconciler.notify import signing
 
 AlertType = Literal[
-    "Stalled", "NotReady", "Drifted", "SourceFailed", "NeedsApproval", "Quarantined", "BreakerOpen", "LeaseLost"
+    "Stalled", "NotReady", "Drifted", "SourceFailed", "NeedsApproval", "Quarantined", "BreakerOpen", "LeaseLost", "CertificateEnds"
 ]  # fmt: skip
 """What an alert can be about; `on` of a channel is a set of these words."""
 

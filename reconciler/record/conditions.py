@@ -123,6 +123,23 @@ def is_cancelled(tx: Tx, key: Key) -> bool:
     return known is not None and (known.status, known.reason) == ("True", CANCELLED)
 
 
+CertificateReason = Literal["Valid", "EndsSoon", "Expired"]
+_CERTIFICATE = "CertificateValid"
+
+
+def certificate(tx: Tx, key: Key, revision: str, reason: CertificateReason, message: str) -> None:
+    """How long a site's certificate is still good for."""
+    known = conditions.get(tx, key.kind.value, key.name, _CERTIFICATE)
+    if known is None or (known.reason, known.message) != (reason, message):
+        _put(tx, key, _CERTIFICATE, "True" if reason == "Valid" else "False", reason, message, revision)
+
+
+def no_certificate(tx: Tx, key: Key) -> None:
+    """A site has none, or none any more."""
+    if conditions.get(tx, key.kind.value, key.name, _CERTIFICATE) is not None:
+        conditions.forget_one(tx, key.kind.value, key.name, _CERTIFICATE)
+
+
 def reachable(tx: Tx, key: Key, fault: str, revision: str) -> bool:
     """Whether a server's node answers; `fault` is empty when it does. Returns whether that is news."""
     known = conditions.get(tx, key.kind.value, key.name, "Reachable")

@@ -20,7 +20,9 @@ OPERATIONS = frozenset(
         "cancel", "units", "forget",
     }
 )  # fmt: skip
-CONDITIONS = frozenset({"Ready", "Reconciling", "Stalled", "Drifted", "Reachable", "SourceReady", "Healthy"})
+CONDITIONS = frozenset(
+    {"Ready", "Reconciling", "Stalled", "Drifted", "Reachable", "SourceReady", "Healthy", "CertificateValid"}
+)
 STATUSES = frozenset({"True", "False", "Unknown"})
 DRIFT = frozenset({"report", "heal", "ignore", "stop"})
 ALERTS = frozenset({"new", "ongoing", "resolved"})

@@ -103,3 +103,9 @@ def rename(tx: Tx, kind: str, old: str, new: str) -> None:
 def forget(tx: Tx, kind: str, name: str) -> None:
     """Removes the conditions of a resource that is gone."""
     tx.connection.execute(sa.delete(table).where(table.c.kind == kind, table.c.name == name))
+
+
+def forget_one(tx: Tx, kind: str, name: str, type: str) -> None:  # noqa: A002 - Kubernetes' word
+    """Removes one condition of a resource, of which there is nothing to say any more."""
+    where = (table.c.kind == kind, table.c.name == name, table.c.type == type)
+    tx.connection.execute(sa.delete(table).where(*where))
