@@ -30,6 +30,7 @@ Exceptions are for faults, and each leaf states the reaction that the loop and t
         ├── NotEnrolled       stall   no agent on the node
         ├── Fenced            stall   a newer daemon has taken this node over
         └── AgentFault        stall   the agent answered outside the protocol or with an internal error
+            └── Unconfirmed   stall   an earlier change waits to be confirmed; carries its apply
 """
 
 from __future__ import annotations
@@ -188,3 +189,11 @@ class AgentFault(NodeFault):
     def __init__(self, server: str, message: str, *, code: str = "internal", hint: str = "") -> None:
         super().__init__(server, message, hint=hint)
         self.code = code
+
+
+class Unconfirmed(AgentFault):
+    """The node will undo what an earlier apply did unless that is confirmed. `deployment` is the id of that apply."""
+
+    def __init__(self, server: str, message: str, *, deployment: str = "", hint: str = "") -> None:
+        super().__init__(server, message, code="unconfirmed", hint=hint)
+        self.deployment = deployment

@@ -1,4 +1,4 @@
-"""The subcommands: `serve`, `run <deployment>`, `version`, `status`, `inventory`."""
+"""The subcommands: `serve`, `run <deployment>`, `revert <deployment> [<seconds>]`, `version`, `status`, `inventory`."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from . import (
     bundle,
     compiled,
     fields,
+    guard,
     inventory,
     journal,
     lock,
@@ -20,7 +21,7 @@ from . import (
     upgrade,
 )
 
-_USAGE = "usage: panel-ssh-manager serve | run DEPLOYMENT | status | inventory | version\n"
+_USAGE = "usage: panel-ssh-manager serve | run DEPLOYMENT | revert DEPLOYMENT [SECONDS] | status | inventory | version\n"
 
 
 def _status() -> int:
@@ -43,6 +44,9 @@ def _status() -> int:
         if result and result.get("cancelled"):
             state += " (cancelled)"
         lines.append("apply    {} {} {}".format(name, state, result["finished_at"] if result else ""))
+    unconfirmed = guard.waiting()
+    if unconfirmed is not None:
+        lines.append("waits    {} is undone unless the daemon confirms it".format(unconfirmed))
     if atomic.load_json(places.STATE + "/pending.json") is not None:
         lines.append("owed     validation or reloads of an interrupted apply; the next apply settles them")
     sys.stdout.write("\n".join(lines) + "\n")
@@ -65,6 +69,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         # of a node that is not enrolled: the program is run once from a temporary file and leaves nothing behind
         sys.stdout.write(json.dumps(inventory.collect()) + "\n")
         return 0
+    if len(arguments) in (2, 3) and arguments[0] == "revert" and all(a.isdigit() for a in arguments[2:]):
+        return guard.revert(arguments[1], *(float(seconds) for seconds in arguments[2:]))
     if len(arguments) == 2 and arguments[0] == "run":
         try:
             fields.ulid(arguments[1])

@@ -30,6 +30,9 @@ PREFIXES = (
     "/etc/opt/remi/",
     "/etc/sudoers.d/panel-",
     "/etc/logrotate.d/panel-",
+    "/etc/apt/apt.conf.d/52panel-",
+    "/etc/fail2ban/jail.d/panel",
+    "/etc/systemd/system/dnf-automatic.service.d/panel-",
 )
 # Folders that may be made themselves, beside what is below them.
 FOLDERS = (
@@ -41,6 +44,7 @@ FOLDERS = (
     "/var/log/caddy",
     "/etc/systemd/system/certbot.service.d",
     "/etc/systemd/system/certbot-renew.service.d",
+    "/etc/systemd/system/dnf-automatic.service.d",
 )
 HOMES = ("/home/", "/var/lib/panel-sites/")
 
@@ -298,6 +302,20 @@ MARIADB_PRIVILEGES = (
     "TRIGGER",
 )
 POSTGRESQL_PRIVILEGES = ("ALL", "CONNECT", "CREATE", "TEMPORARY")
+
+
+time_zone = pattern(r"[A-Z][A-Za-z0-9_+-]{0,39}(/[A-Za-z0-9_+-]{1,40}){0,2}", "a time zone")
+_sshd_word = pattern(r"[a-z]{1,40}", "a keyword of sshd")
+_sshd_value = pattern(r"[A-Za-z0-9@._-]{1,100}", "a plain value")
+
+
+def sshd_settings(value: Any) -> None:
+    """What `sshd -T` must say: values by lower-case keyword."""
+    if not isinstance(value, dict) or not len(value) <= 20:
+        raise ValueError("is not an object of at most 20 settings")
+    for word, wanted in value.items():
+        _sshd_word(word)
+        list_of(_sshd_value, most=50, least=1)(wanted)
 
 
 def privileges(known: Tuple[str, ...]) -> Check:

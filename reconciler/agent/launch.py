@@ -2,10 +2,37 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import List
 
-from . import compiled, places, process
-from .faults import Refusal
+from . import atomic, compiled, places, process, walk
+from .faults import Refusal, StepFault, os_fault
+
+_UNITS = "/etc/systemd/system/"
+_TIMER = "panel-unconfirmed.timer"
+_SERVICE = "panel-unconfirmed.service"
+_SERVICE_TEXT = """\
+[Unit]
+Description=Put back what nobody confirmed
+
+[Service]
+ExecStart={program} revert {deployment}
+KillMode=process
+Restart=on-failure
+RestartSec=5
+"""
+_TIMER_TEXT = """\
+[Unit]
+Description=Time to confirm a change that could lock the daemon out
+
+[Timer]
+OnActiveSec={seconds}
+AccuracySec=100ms
+Unit=panel-unconfirmed.service
+
+[Install]
+WantedBy=timers.target
+"""
 
 
 def program() -> str:
@@ -34,6 +61,49 @@ def start_runner(deployment: str) -> None:
             raise Refusal("internal", "cannot start the runner: " + done.reason("systemd-run"))
         return
     _double_fork(_command(deployment))
+
+
+def start_timer(deployment: str, seconds: int) -> None:
+    """Have `revert` run after so many seconds, and as many after each boot until it is stopped. Raises StepFault.
+
+    The timer is a unit file that is enabled, not a transient unit: it is there again after a reboot.
+    """
+    if not places.has_systemd() or places.testing():
+        _double_fork([*_command("")[:-2], "revert", deployment, str(seconds)])
+        return
+    _write(
+        _UNITS + _SERVICE, _SERVICE_TEXT.format(program=" ".join(_command("")[:-2]), deployment=deployment)
+    )
+    _write(_UNITS + _TIMER, _TIMER_TEXT.format(seconds=seconds))
+    for words in (
+        ["daemon-reload"],
+        ["enable", "--", _TIMER],
+        ["restart", "--", _TIMER],
+        ["is-active", "--quiet", "--", _TIMER],
+    ):
+        done = process.run(["systemctl", "--no-ask-password", *words], timeout=60)
+        if not done.ok():
+            raise StepFault("the timer is not started: " + done.reason("systemctl " + words[0]))
+
+
+def stop_timer() -> None:
+    """Take the timer away. What cannot be removed is harmless: a `revert` that finds nothing to do does nothing."""
+    if not places.has_systemd() or places.testing():
+        return
+    process.run(["systemctl", "--no-ask-password", "disable", "--now", "--", _TIMER], timeout=60)
+    for name in (_TIMER, _SERVICE):
+        with suppress(OSError):
+            os.unlink(places.real(_UNITS + name))
+    process.run(["systemctl", "--no-ask-password", "daemon-reload"], timeout=60)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with walk.parent_of(path) as parent:
+            body = text.encode("ascii")
+            atomic.replace(parent, lambda fd: atomic.write_all(fd, body), atomic.Owner(0, 0, 0o644))
+    except OSError as error:
+        raise os_fault("write", path, error) from None
 
 
 def _double_fork(argv: List[str]) -> None:

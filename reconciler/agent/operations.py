@@ -12,6 +12,7 @@ from . import (
     denials,
     facts,
     fields,
+    guard,
     hashes,
     inventory,
     journal,
@@ -30,6 +31,7 @@ Request = Dict[str, Any]
 Result = Dict[str, Any]
 Emit = Callable[[Dict[str, Any]], None]
 PROTOCOL = 1
+_CONFIRM_SECONDS = 120
 _MOST_UNITS = 256
 _MOST_DENIALS = 1000
 
@@ -120,13 +122,18 @@ class Conversation:
         digest = _field(request, "digest", fields.sha256)
         fence = _field(request, "fence", fields.number(0, 2**53))
         ids = _sections(request)
+        seconds = _CONFIRM_SECONDS
+        if "confirm" in request:
+            seconds = _field(request, "confirm", fields.number(1, 3600))
         if not journal.exists(deployment):
             if fence < lock.fence():
                 raise Refusal("fenced", lock.stale_text())
-            self._start(deployment, self._shelf.find(digest), ids, fence)
+            self._start(deployment, self._shelf.find(digest), ids, fence, seconds)
         return follow(deployment, 0, emit, self._wire.check)
 
-    def _start(self, deployment: str, wanted: Bundle, ids: Optional[List[str]], fence: int) -> None:
+    def _start(
+        self, deployment: str, wanted: Bundle, ids: Optional[List[str]], fence: int, seconds: int
+    ) -> None:
         chosen = [section.id for section in wanted.chosen(ids)]
         self._demand_bodies(wanted, ids)
         intent = {
@@ -134,6 +141,7 @@ class Conversation:
             "ids": ids,
             "sections": chosen,
             "fence": fence,
+            "confirm": seconds,
             "at": journal.now(),
         }
         try:
@@ -141,6 +149,7 @@ class Conversation:
                 other = lock.claimed()
                 if other is not None:
                     raise _busy(other)
+                _refuse_unconfirmed()
                 _admit(fence)
                 journal.create(deployment, intent, canonical.dumps(wanted.value))
                 lock.claim(deployment)
@@ -192,6 +201,10 @@ class Conversation:
         over = journal.outcome(deployment) is not None or lock.running() != deployment
         return {"state": "ended" if over else "stopping"}
 
+    def confirm(self, request: Request, emit: Emit) -> Result:
+        """The daemon came back after a change that could have locked it out."""
+        return {"state": guard.confirm(_field(request, "deployment", fields.ulid))}
+
     def units(self, request: Request, emit: Emit) -> Result:
         """How units are doing."""
         names = _field(request, "names", fields.list_of(fields.unit, most=_MOST_UNITS, least=1))
@@ -218,6 +231,18 @@ def _admit(fence: int) -> None:
         lock.admit(fence)
     except lock.Stale as stale:
         raise Refusal("fenced", str(stale)) from None
+
+
+def _refuse_unconfirmed() -> None:
+    """Raise Refusal (`unconfirmed`) while an earlier apply waits: what it did may be put back at any moment."""
+    other = guard.waiting()
+    if other is not None:
+        raise Refusal(
+            "unconfirmed",
+            "what deployment {} did could have locked the daemon out, and is not confirmed yet".format(other),
+            "confirm it over a new connection, or wait until the node has undone it",
+            {"deployment": other},
+        )
 
 
 def _busy(deployment: str) -> Refusal:

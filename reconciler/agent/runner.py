@@ -3,7 +3,7 @@
 import sys
 from typing import Any, Dict, List, Optional, Set
 
-from . import atomic, blobs, bundle, cancel, canonical, hashes, journal, lock, outcome, places
+from . import atomic, blobs, bundle, cancel, canonical, guard, guarded, hashes, journal, lock, outcome, places
 from .bundle import Bundle, Section
 from .faults import Refusal, StepFault, cause
 from .journal import Journal
@@ -22,8 +22,11 @@ _LOCK_SECONDS = 10.0
 class Apply:
     """One apply. Needs the lock; leaves an outcome unless the process dies."""
 
-    def __init__(self, deployment: str, wanted: Bundle, ids: Optional[List[str]]) -> None:
+    def __init__(
+        self, deployment: str, wanted: Bundle, ids: Optional[List[str]], confirm_seconds: int
+    ) -> None:
         self.deployment = deployment
+        self._confirm_seconds = confirm_seconds
         self.bundle = wanted
         self.chosen = wanted.chosen(ids)
         self.scrubber = Scrubber()
@@ -125,11 +128,26 @@ class Apply:
         settler.bring_up()
         settler.reload()
         settler.probe()
+        self._guarded(settler)
         try:
             self._before_units()
         except StepFault as fault:
             self.journal.event("log", stream="stderr", text=str(fault) + "\n")
         return self._finish(settler.reloaded)
+
+    def _guarded(self, settler: Settler) -> None:
+        """What could lock us out, at the very end."""
+        armed: List[str] = []
+
+        def arm() -> None:
+            guard.arm(self.deployment, self._confirm_seconds)
+            armed.append(self.deployment)
+            self.journal.event("armed", seconds=self._confirm_seconds)
+
+        if guarded.carry_out(self.states, self.context, settler, arm):
+            guard.settled()
+        elif armed:
+            guard.disarm()
 
     def _is_cancelled(self) -> bool:
         """True once a cancel was seen, which is told once."""
@@ -168,7 +186,7 @@ class Apply:
             self.journal.event("section_failed", section=name, message=state.message)
             return
         self.log.end()
-        if not state.later:
+        if not state.later and not state.last:
             tell_done(state, self.context)
 
     def _tell_owed(self, state: State) -> None:
@@ -198,9 +216,11 @@ class Apply:
         result = outcome.settled(
             self.deployment, told, reloaded, self.started_at, versions, cancelled=cancelled
         )
+        result = guard.finished(result)
         self.journal.finish(result)
         for deployment in self.pending.journals:
-            journal.drop_undo(deployment)
+            if deployment != guard.waiting():
+                journal.drop_undo(deployment)
         journal.prune()
         return result
 
@@ -236,7 +256,7 @@ def _run(deployment: str) -> int:
         events.finish(outcome.crashed(deployment, "a newer daemon has taken this node over", events))
         return 1
     try:
-        apply = Apply(deployment, _bundle_of(deployment), wanted["ids"])
+        apply = Apply(deployment, _bundle_of(deployment), wanted["ids"], int(wanted.get("confirm", 120)))
     except (StepFault, Refusal) as fault:
         events.finish(outcome.crashed(deployment, str(fault), events))
         return 1

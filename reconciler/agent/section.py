@@ -10,6 +10,7 @@ from .journal import Journal, Undo
 from .pending import Pending
 from .steps import HANDLERS, handler_of
 from .steps.contract import Finding, Run
+from .steps.lockout import is_last
 from .steps.packages import Packages
 from .steps.paths import UNIT_FOLDER
 from .vocabulary import Step
@@ -21,7 +22,8 @@ DATABASES = ("mariadb_", "postgresql_")
 
 
 class State:
-    """What has become of one section so far. `later` are its units that are started once everything is validated.
+    """What has become of one section so far. `later` are its units that are started once everything is validated,
+    `last` its steps that come last of all.
 
     `owed` says why a certificate was not issued without which the section was carried out."""
 
@@ -34,6 +36,7 @@ class State:
         self.undo: List[Undo] = []
         self.later: List[Step] = []
         self.owed = ""
+        self.last: List[Step] = []
 
     def value(self) -> Dict[str, Any]:
         """The entry of the outcome."""
@@ -109,11 +112,12 @@ def fault_text(error: Exception) -> str:
 
 
 def carry_out(state: State, context: Context, *, anyway: bool = False) -> None:
-    """Check and apply each step in order, except the units in `later`. Raises StepFault or OSError at the first that fails,
+    """Check and apply each step in order, except those in `later` and `last`. Raises StepFault or OSError at the first that fails,
     Cancelled before a step once the apply is cancelled, unless it is to be done `anyway`."""
     steps = state.section.steps
     state.later = _of_web_server(steps) if state.section.id in context.needed else _deferrable(steps)
-    later = {step["key"] for step in state.later}
+    state.last = [step for step in steps if is_last(step["key"])]
+    later = {step["key"] for step in [*state.later, *state.last]}
     position = 0
     while position < len(steps):
         batch = _batch(steps, position)
@@ -199,6 +203,11 @@ def _apply(state: State, due: List[Tuple[Step, Finding]], context: Context) -> N
 def _is_new(state: State) -> bool:
     """Whether the section's site was made in this apply: nobody is served by it yet."""
     return any(undo.key.startswith("user:") for undo in state.undo)
+
+
+def apply_one(state: State, step: Step, finding: Finding, context: Context) -> None:
+    """Begin, carry out and end one step. Raises StepFault, OSError."""
+    _apply(state, [(step, finding)], context)
 
 
 def begin(state: State, step: Step, finding: Finding, context: Context, *, durable: bool = True) -> None:

@@ -206,7 +206,7 @@ class Settler:
         while later and self._bring_up():
             continue
         for state in later:
-            if state.state not in ("failed", "skipped"):
+            if state.state not in ("failed", "skipped") and not state.last:
                 tell_done(state, self.context)
 
     def _bring_up(self) -> bool:

@@ -50,7 +50,7 @@ def sections(
     databases = list(fleet.databases(server_.name))
     passwords = {found.name: _password(found, secrets) for found in databases}
     of_site: dict[str, list[tuple[Database, Secret]]] = {}
-    made = [server.section(server_, platform, templates, databases)]
+    made = [server.section(server_, fleet, platform, templates, databases)]
     for found in databases:
         made.append(database.section(found, passwords[found.name]))
         if found.spec.site is not None:

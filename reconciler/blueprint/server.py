@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reconciler.blueprint import database, selinux, software, steps, tls, web
+from reconciler.blueprint import database, host, selinux, software, steps, tls, web
 from reconciler.blueprint.model import Body, Section, Step
 from reconciler.blueprint.templates import Templates
+from reconciler.desired.fleet import Fleet
 from reconciler.desired.kinds import Database, Server
 from reconciler.platforms import Platform, Repository
 
@@ -17,13 +18,19 @@ LOGS = "/var/log/panel"
 
 
 def section(
-    server: Server, platform: Platform, templates: Templates, databases: Sequence[Database] = ()
+    server: Server,
+    fleet: Fleet,
+    platform: Platform,
+    templates: Templates,
+    databases: Sequence[Database] = (),
 ) -> Section:
     """The section of `server`, on which every other section of the node depends.
 
     Of its `databases` it has what concerns their engine as a whole: whether that listens to the network, and to whom.
+    `fleet` has the people who log in there. Raises ValueError when one is missing.
     """
-    return Section(server.address, tuple(_steps(server, platform, templates, databases)))
+    made = _steps(server, platform, templates, databases)
+    return Section(server.address, (*made, *host.base(server, fleet, platform, templates)))
 
 
 def _steps(
@@ -65,6 +72,7 @@ def _repositories(server: Server, platform: Platform) -> list[Repository]:
         *(platform.php_repositories if spec.software.php else ()),
         *web.repositories(server, platform),
         *(platform.certbot.repositories if spec.acme is not None else ()),
+        *host.repositories(server, platform),
     ]
     return list(dict.fromkeys(wanted))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.blueprint import selinux, steps, web
+from reconciler.blueprint import host, selinux, steps, web
 from reconciler.blueprint.model import Step
 from reconciler.desired.kinds import Server
 from reconciler.platforms import Platform
@@ -51,4 +51,6 @@ def packages(server: Server, platform: Platform) -> dict[str, str]:
     if selinux.in_use(server, platform):
         for name in platform.selinux.packages:
             found.setdefault(name, "")
+    for name in host.packages(server, platform):
+        found.setdefault(name, "")
     return found

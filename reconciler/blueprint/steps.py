@@ -52,6 +52,12 @@ def quota(name: str, path: str, bytes_: int) -> Step:
     return Step("quota", name, {"user": name, "path": path, "bytes": bytes_})
 
 
+def login(name: str, *, home: str, comment: str) -> Step:
+    """A person's account: only one that has the comment is ever touched. Groups that somebody adds by hand stay."""
+    params: dict[str, Json] = {"name": name, "home": home, "home_mode": "0700", "home_group": name}
+    return Step("user", name, {**params, "shell": "/bin/bash", "comment": comment, "claim": True})
+
+
 def directory(path: str, *, owner: str = ROOT, group: str = ROOT, mode: str = "0755") -> Step:
     """A folder; its parent must be there."""
     return Step("directory", path, {"path": path, "owner": owner, "group": group, "mode": mode})

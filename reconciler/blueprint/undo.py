@@ -22,6 +22,10 @@ _IDENTITY = {
     "unit": ("name",),
     "certificate": ("site",),
     "web_server": ("unit", "instead_of", "user", "other_user"),
+    "firewall": ("backend",),
+    "sshd": ("unit",),
+    "timezone": ("zone",),
+    "swap": ("size",),
     "selinux_module": ("name",),
     "selinux_labels": ("site", "roots"),
     "mariadb_database": ("name",),
@@ -86,5 +90,7 @@ def _left_in_home(step: Step, homes: dict[str, bool]) -> bool:
 
 def _absent(step: Step) -> Step:
     params: dict[str, Json] = {name: step.params[name] for name in _IDENTITY[step.type]}
+    if step.params.get("claim"):
+        params["claim"] = True
     params["state"] = "absent"
     return Step(step.type, step.target, params)

@@ -45,7 +45,7 @@ def describe(step: Step) -> str:
             words = f"symbolic link {name} to {params['target']}"
         case "unit":
             words = f"unit {name}{_unit_state(step)}"
-        case "web_server" | "certificate" | "release":
+        case "firewall" | "sshd" | "timezone" | "swap" | "web_server" | "certificate" | "release":
             words = _describe_served(step)
         case "selinux_module" | "selinux_booleans" | "selinux_labels":
             words = f"SELinux {_describe_selinux(step)}"
@@ -62,6 +62,8 @@ def _describe_served(step: Step) -> str:
         case "web_server":
             sides = [str(params["unit"]), str(params["instead_of"])]
             return " instead of ".join(reversed(sides) if params.get("state") == "absent" else sides)
+        case "firewall" | "sshd" | "timezone" | "swap":
+            return _describe_host(step)
         case "certificate":
             return f"certificate of {step.target}{_issuer(step)}"
         case _:
@@ -99,6 +101,17 @@ def _size(value: Json) -> str:
     return next(
         (f" ({value // size}{unit})" for unit, size in units if value % size == 0), f" ({value} bytes)"
     )
+
+
+def _describe_host(step: Step) -> str:
+    params = step.params
+    words = {
+        "firewall": f"firewall ({params.get('backend')})",
+        "sshd": f"settings of sshd ({params.get('unit')})",
+        "timezone": f"time zone {params.get('zone')}",
+        "swap": f"swap file ({int(str(params.get('size', 0))) // 1024**2} MiB)",
+    }
+    return words[step.type]
 
 
 def _switches(step: Step) -> str:

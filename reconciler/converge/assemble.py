@@ -83,6 +83,9 @@ def per_server(fleet: Fleet) -> dict[str, Fleet]:
         manifest = entry.manifest
         if isinstance(manifest, Site | Database) and manifest.spec.server in groups:
             groups[manifest.spec.server][key] = entry
+        elif isinstance(manifest, Server):
+            people = (Key(Kind.USER, login.user) for login in manifest.spec.logins)
+            groups[key.name] |= {named: fleet.entries[named] for named in people if named in fleet.entries}
     return {name: Fleet(entries) for name, entries in groups.items()}
 
 

@@ -21,6 +21,7 @@ from reconciler.errors import Conflict, ReconcilerError, StoreFault
 from reconciler.kit import ids
 from reconciler.kit.secret import Secret
 from reconciler.nodes.answers import Outcome
+from reconciler.nodes.conversation import CONFIRM_WITHIN
 from reconciler.nodes.pool import Pool
 from reconciler.nodes.target import Target
 from reconciler.plan.identity import check_fresh, identity
@@ -36,10 +37,12 @@ from reconciler.store.words import TriggeredVia
 
 @dataclass(frozen=True)
 class Limits:
-    """How far an apply goes: nodes at one time, and seconds that one node may take."""
+    """How far an apply goes: nodes at one time, seconds that one node may take, and seconds after which a node undoes
+    what could have locked us out, unless it is confirmed."""
 
     nodes_at_once: int = 16
     apply_within: float = 1800.0
+    confirm_within: int = CONFIRM_WITHIN
 
 
 @dataclass(frozen=True)
@@ -284,7 +287,7 @@ class Executor:
                     apply_id=apply_id,
                     fence=fence,
                     on_event=journal,
-                    within=self._limits.apply_within,
+                    patience=self._limits,
                 )
             finally:
                 del self._running[server.name]

@@ -1,18 +1,23 @@
-"""One apply on one node: the bundle over, the bodies that it lacks, the run followed to its end."""
+"""One apply on one node: the bundle over, the bodies that it lacks, the run followed to its end and confirmed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
 from reconciler import platforms
 from reconciler.converge.assemble import NodeState
 from reconciler.desired.kinds import Server
-from reconciler.errors import AgentFault, NodeFault
+from reconciler.errors import AgentFault, Fenced, NodeFault, Unconfirmed
 from reconciler.nodes.answers import Hello, Outcome
 from reconciler.nodes.conversation import OnEvent
 from reconciler.nodes.node import Node
 from reconciler.platforms import Platform
+
+_SLACK = 90.0
+"""Seconds beyond the node's own time in which it has to answer again after it undid a change."""
+_PAUSE = 1.0
 
 
 class Unfit(NodeFault):
@@ -25,6 +30,21 @@ class WrongPlatform(Unfit):
 
 class SELinuxNotEnforcing(Unfit):
     """The server declares that SELinux enforces, and the node's kernel does not."""
+
+
+class Patience(Protocol):
+    """Seconds that an apply may take, and seconds that the node waits for a new connection to confirm what could have
+    locked us out."""
+
+    @property
+    def apply_within(self) -> float:
+        """For the apply, until its outcome is seen."""
+        ...
+
+    @property
+    def confirm_within(self) -> int:
+        """For the confirmation, counted by the node from its first change of that kind."""
+        ...
 
 
 async def introduce(node: Node, state: NodeState) -> Hello:
@@ -82,9 +102,9 @@ async def apply(
     apply_id: str,
     fence: int,
     on_event: OnEvent,
-    within: float,
+    patience: Patience,
 ) -> Outcome:
-    """Apply the sections `touch` and follow them to the end. `within` is in seconds. Raises NodeFault's leaves."""
+    """Apply the sections `touch`, follow them to the end and confirm them. Raises NodeFault's leaves."""
     digest = await node.send_bundle(state.bundle.to_json())
     if digest != state.bundle.digest:
         raise AgentFault(state.server.name, f"the agent computed another digest for the bundle: {digest}")
@@ -96,4 +116,45 @@ async def apply(
         if content is None:
             raise _not_here(state, sha256)
         await node.send_blob(content)
-    return await node.apply(apply_id, digest, touch, fence, on_event, within=within)
+    for last in (False, True):
+        try:
+            outcome = await node.apply(
+                apply_id,
+                digest,
+                touch,
+                fence,
+                on_event,
+                within=patience.apply_within,
+                confirm_within=patience.confirm_within,
+            )
+            break
+        except Unconfirmed as earlier:
+            # a daemon died between its apply and its confirmation; that we are here over a new connection is the proof
+            if last or not earlier.deployment:
+                raise
+            await node.confirm(earlier.deployment)
+    return await confirmed(node, apply_id, outcome)
+
+
+async def confirmed(node: Node, apply_id: str, outcome: Outcome) -> Outcome:
+    """The outcome once nothing waits to be confirmed any more: unchanged where nothing does, else as the node tells it
+    after the confirmation, or after it has undone what was not confirmed in time.
+
+    Raises NodeFault's leaves when the node stays out of reach for longer than it takes to undo.
+    """
+    if outcome.confirm != "wanted":
+        return outcome
+    now = asyncio.get_running_loop().time
+    until = now() + outcome.confirm_seconds + _SLACK
+    while True:
+        try:
+            await node.confirm(apply_id)
+            return await node.status(apply_id)
+        except NodeFault as fault:
+            # refused keys, a dead sudo rule and a closed port are what this waits for the end of
+            hopeless = isinstance(fault, Fenced) or (
+                isinstance(fault, AgentFault) and fault.code != "stale_connection"
+            )
+            if hopeless or now() >= until:
+                raise
+        await asyncio.sleep(_PAUSE)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from reconciler.converge import access, outcomes, verdict
+from reconciler.converge import access, outcomes, session, verdict
 from reconciler.converge.journal import Journal
 from reconciler.converge.progress import Progress
 from reconciler.converge.verdict import Verdict
@@ -108,7 +108,8 @@ async def _ask(store: Store, pool: Pool, progress: Progress, left: _Left, within
         target = await store.aread(lambda tx: access.target(tx, server))
         async with pool.node(target) as node:
             try:
-                return await node.status(left.apply_id, 0, journal, within=within)
+                outcome = await node.status(left.apply_id, 0, journal, within=within)
+                return await session.confirmed(node, left.apply_id, outcome)
             except AgentFault as fault:
                 never = fault.code == "unknown_deployment"
                 if never:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reconciler.desired import caddy, deploying, serving, tls, windows
+from reconciler.desired import caddy, deploying, host, serving, tls, windows
 from reconciler.desired.findings import Finding, Path
 from reconciler.desired.kinds import Database, Resource, Rollout, Server, Site
 from reconciler.desired.kinds.common import MOVED_FROM
@@ -75,6 +75,7 @@ def _annotations(manifest: Resource) -> Iterator[Finding]:
 
 def _server(server: Server) -> Iterator[Finding]:
     yield from caddy.server(server)
+    yield from host.check(server)
     offered = for_os(server.spec.os.value).php_versions
     for place, version in enumerate(server.spec.software.php):
         if version not in offered:

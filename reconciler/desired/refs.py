@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler.desired import caddy, tls
+from reconciler.desired import caddy, host, tls
 from reconciler.desired.checks import ENV_OF_DATABASE, reserved_env
 from reconciler.desired.findings import Finding
 from reconciler.desired.fleet import Entry, FieldPath, Key
@@ -142,6 +142,8 @@ def references(entry: Entry) -> Iterator[tuple[FieldPath, Key]]:
     match entry.manifest:
         case Server(spec=spec):
             yield ("spec", "sshKey"), Key(Kind.SSH_KEY, spec.ssh_key)
+            for place, login in enumerate(spec.logins):
+                yield ("spec", "logins", place, "user"), Key(Kind.USER, login.user)
         case Site(spec=spec):
             yield ("spec", "server"), Key(Kind.SERVER, spec.server)
             if spec.source is not None and spec.source.key is not None:
@@ -157,6 +159,7 @@ def offers(entry: Entry, entries: Mapping[Key, Entry]) -> Iterator[Finding]:
     match entry.manifest:
         case Server() as server:
             manifests = (other.manifest for other in entries.values())
+            yield from host.people(server, entries)
             yield from caddy.shared(server, (found for found in manifests if isinstance(found, Site)))
         case Site(spec=spec) as site:
             server = _server(entries, spec.server)

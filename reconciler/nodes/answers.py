@@ -15,6 +15,7 @@ OutcomeState = Literal["succeeded", "failed", "interrupted"]
 SectionState = Literal["succeeded", "failed", "skipped", "unchanged"]
 PackageManager = Literal["dnf", "apt"]
 CancelState = Literal["stopping", "ended", "unknown"]
+Confirmed = Literal["confirmed", "undone"]
 GapReason = Literal["rotated", "truncated"]
 SelinuxState = Literal["enforcing", "permissive", "disabled"]
 
@@ -139,6 +140,8 @@ class Outcome:
 
     `cancelled`: a cancel was there before the end; what it stopped are the sections whose message is "cancelled".
     `versions`: what the package database has of each piece of software that the sections want, such as `php-8.2`.
+    `confirm`: `wanted` while the node will undo what could have locked us out, within `confirm_seconds` of it, unless that
+    is confirmed; `given` or `undone` afterwards; empty when there was nothing of the kind.
     """
 
     deployment: str
@@ -150,6 +153,8 @@ class Outcome:
     doubt: str = ""
     cancelled: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
+    confirm: str = ""
+    confirm_seconds: int = 0
 
 
 @dataclass(frozen=True)
@@ -371,12 +376,19 @@ def outcome(source: Object) -> Outcome:
         versions={
             name: _word(item) for name, item in _object(source.get("versions", {}), "versions").items()
         },
+        confirm=_text(source, "confirm", "outcome"),
+        confirm_seconds=_get(source, "confirm_seconds", int, "outcome") if source.get("confirm") else 0,
     )
 
 
 def cancel(source: Object) -> CancelState:
     """Reads the result of `cancel`."""
     return cast("CancelState", _one_of(source, "state", CancelState, "cancel"))
+
+
+def confirm(source: Object) -> Confirmed:
+    """Reads the result of `confirm`."""
+    return cast("Confirmed", _one_of(source, "state", Confirmed, "confirm"))
 
 
 def units(source: Object) -> Mapping[str, UnitState]:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
-from reconciler.errors import AgentFault, DeadlinePassed, Fenced, NodeBusy, NodeFault
+from reconciler.errors import AgentFault, DeadlinePassed, Fenced, NodeBusy, NodeFault, Unconfirmed
 from reconciler.kit.canonical import Json
 
 from . import answers, inventory
@@ -17,6 +17,7 @@ from .agentzip import AgentProgram
 from .answers import (
     CancelState,
     CheckResult,
+    Confirmed,
     Denials,
     Event,
     Hello,
@@ -41,6 +42,10 @@ ASIDE_WITHIN = 30.0
 CHECK_WITHIN = 120.0
 TRANSFER_WITHIN = 120.0
 APPLY_WITHIN = 3600.0
+UNDO_WITHIN = 120.0
+
+CONFIRM_WITHIN = 120
+"""Seconds after which a node undoes what could have locked us out, unless it is confirmed."""
 
 OnEvent = Callable[[Event], Awaitable[None]]
 T = TypeVar("T")
@@ -153,8 +158,11 @@ class Conversation:
         on_event: OnEvent | None = None,
         *,
         within: float = APPLY_WITHIN,
+        confirm_within: int = CONFIRM_WITHIN,
     ) -> Outcome:
         """Applies and waits for the end, `within` seconds; the apply outlives this conversation.
+
+        `confirm_within`: seconds after which the node undoes what could have locked us out, unless it is confirmed.
 
         Raises besides NodeBusy (with the other deployment), Fenced, AgentFault `unknown_bundle` or `missing_blobs`.
         """
@@ -163,6 +171,7 @@ class Conversation:
             "digest": digest,
             "sections": None if sections is None else list(sections),
             "fence": fence,
+            "confirm": confirm_within,
         }
         result = await self._request("apply", request, within, on_event)
         return self._outcome(deployment, result)
@@ -190,6 +199,14 @@ class Conversation:
         """
         request: dict[str, Json] = {"deployment": deployment, "fence": fence}
         return self._read(answers.cancel, await self._request("cancel", request, ASIDE_WITHIN))
+
+    async def confirm(self, deployment: str) -> Confirmed:
+        """Tells the node that its change did not lock us out: `undone` when the node was first, and put it back.
+
+        Raises besides AgentFault `stale_connection` when this connection is older than the change, `unknown_deployment`.
+        """
+        request: dict[str, Json] = {"deployment": deployment}
+        return self._read(answers.confirm, await self._request("confirm", request, UNDO_WITHIN))
 
     async def units(self, names: Sequence[str]) -> Mapping[str, UnitState]:
         """How these units (256 at most) are doing, by name. Raises besides AgentFault `bad_request` for what is no unit name."""
@@ -280,6 +297,10 @@ class Conversation:
         match code:
             case "busy":
                 return NodeBusy(
+                    self._server, message, deployment=str(error.get("deployment") or ""), hint=hint
+                )
+            case "unconfirmed":
+                return Unconfirmed(
                     self._server, message, deployment=str(error.get("deployment") or ""), hint=hint
                 )
             case "fenced":

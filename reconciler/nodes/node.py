@@ -23,6 +23,7 @@ from .agentzip import AgentProgram
 from .answers import (
     CancelState,
     CheckResult,
+    Confirmed,
     Denials,
     Event,
     Hello,
@@ -33,7 +34,7 @@ from .answers import (
 )
 from .channel import SERVE
 from .connection import Connection, Keepalive
-from .conversation import APPLY_WITHIN, HELLO_WITHIN, Conversation, OnEvent
+from .conversation import APPLY_WITHIN, CONFIRM_WITHIN, HELLO_WITHIN, Conversation, OnEvent
 from .inventory import Inventory
 from .observing import Observer, Unobserved
 from .target import Target
@@ -145,6 +146,19 @@ class Node:
         """As `Conversation.inventory`."""
         return await self._ask(lambda agent: agent.inventory())
 
+    async def confirm(self, deployment: str) -> Confirmed:
+        """Confirms an apply over a connection that is opened for it and closed afterwards: only such a one proves that we
+        are not locked out. Raises what `Connection.open` and `Conversation.confirm` raise; may be repeated.
+        """
+        if self._ended:
+            raise self._over()
+        async with (
+            self._gate,
+            await Connection.open(self.target, keepalive=self._manner.keepalive) as connection,
+            await self._converse(connection) as agent,
+        ):
+            return await agent.confirm(deployment)
+
     async def apply(
         self,
         deployment: str,
@@ -154,6 +168,7 @@ class Node:
         on_event: OnEvent | None = None,
         *,
         within: float = APPLY_WITHIN,
+        confirm_within: int = CONFIRM_WITHIN,
     ) -> Outcome:
         """Applies and follows to the end, over lost connections, for `within` seconds in all.
 
@@ -166,7 +181,9 @@ class Node:
 
         async def start(agent: Conversation) -> Outcome:
             left = until - now()
-            return await agent.apply(deployment, digest, sections, fence, relay, within=left)
+            return await agent.apply(
+                deployment, digest, sections, fence, relay, within=left, confirm_within=confirm_within
+            )
 
         async def follow(agent: Conversation) -> Outcome:
             left = until - now()

@@ -132,7 +132,13 @@ def server_of(key: Key, manifest: Mapping[str, Json]) -> str | None:
 def references(key: Key, manifest: Mapping[str, Json] | None) -> list[Key]:
     """The resources that a manifest names."""
     spec = spec_of(manifest)
-    return [
+    logins = spec.get("logins")
+    people = [
+        Key(Kind.USER, str(login["user"]))
+        for login in (logins if isinstance(logins, list | tuple) else ())
+        if isinstance(login, Mapping) and key.kind is Kind.SERVER
+    ]
+    return people + [
         Key(Kind(kind), value)
         for field, kind in RULES[key.kind].references.items()
         if isinstance(value := spec.get(field), str)

@@ -94,6 +94,17 @@ def _base(
         name = found.server
         if name in scope and name is not None and (manifest := parse(key.kind, found.manifest)) is not None:
             groups.setdefault(name, {})[key] = Entry(manifest, Origin(found.source or Source("")))
+    for entries in groups.values():
+        for login in [
+            login
+            for e in entries.values()
+            if isinstance(e.manifest, Server)
+            for login in e.manifest.spec.logins
+        ]:
+            key = Key(Kind.USER, login.user)
+            person = recorded.resources.get(key)
+            if person is not None and (manifest := parse(key.kind, person.manifest)) is not None:
+                entries[key] = Entry(manifest, Origin(person.source or Source("")))
     identities = {key: found.identity for key, found in recorded.resources.items()}
     return {
         section.id: section.steps
@@ -133,8 +144,10 @@ def _by_server(standings: Standings, fleet: Fleet, scope: Collection[str]) -> di
                 groups[manifest.spec.server][key] = _entry(key, standings, fleet)
             case Server() as manifest if key.name in groups:
                 ssh_key = Key(Kind.SSH_KEY, manifest.spec.ssh_key)
-                if ssh_key in counting:
-                    groups[key.name][ssh_key] = _entry(ssh_key, standings, fleet)
+                people = (Key(Kind.USER, login.user) for login in manifest.spec.logins)
+                for named in (ssh_key, *people):
+                    if named in counting:
+                        groups[key.name][named] = _entry(named, standings, fleet)
             case _:
                 pass
     return groups

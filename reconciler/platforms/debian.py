@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconciler.platforms import host
 from reconciler.platforms.model import (
     CADDY,
     Certbot,
@@ -114,4 +115,5 @@ def platform(major: int, *, php: str, postgresql: str, http2: Http2) -> Platform
         ),
         redis=REDIS,
         selinux=SELINUX,
+        host=host.DEBIAN,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from reconciler.platforms import host
 from reconciler.platforms.model import (
     CADDY,
     Certbot,
@@ -135,4 +136,5 @@ def platform(
             # rm is of the type of any program, which is no way into a domain; `nginx -t` is
             nginx_resets=("ExecStartPre=", "ExecStartPre=/usr/sbin/nginx -t"),
         ),
+        host=host.enterprise_linux(major),
     )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
+from reconciler.platforms.host import Host
+
 Http2 = Literal["listen", "directive"]
 
 
@@ -210,6 +212,7 @@ class Platform:
     postgresql: PostgreSql
     redis: Redis
     selinux: SELinux
+    host: Host
     streams: Mapping[str, Stream] = field(default_factory=dict)
 
     def web(self, name: Literal["nginx", "caddy"]) -> WebServer:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reconciler.agent.bundle import Bundle
+from reconciler.agent.steps.lockout import is_guarded, is_last
 from reconciler.nodes.answers import Difference, Outcome, SectionOutcome
 from reconciler.testing import things
 from reconciler.testing.course import CANCELLED, OUT, Cancelled, Course, Pause, Site, State
 from reconciler.testing.journal import Journal
 from reconciler.testing.settling import Settler
 from reconciler.testing.things import Step, StepFailed
+from reconciler.testing.unconfirmed import Waiting
 
 _DATABASES = ("mariadb_", "postgresql_")
 _LOCK_WAIT = 180.0
@@ -23,7 +25,10 @@ _LOCK_LOOK = 2.0
 class Apply:
     """Carries out the sections `ids` (None: all) of a bundle; `run` once."""
 
-    def __init__(self, site: Site, journal: Journal, bundle: Bundle, ids: list[str] | None) -> None:
+    def __init__(
+        self, site: Site, journal: Journal, bundle: Bundle, ids: list[str] | None, waiting: Waiting
+    ) -> None:
+        self._waiting = waiting
         self._course = Course(site, journal, bundle, ids)
         self._site = site
         self._journal = journal
@@ -43,7 +48,42 @@ class Apply:
         self._site.before_step("")
         settler.reload()
         settler.probe()
+        yield from self._guarded(settler)
         self._finish(settler.reloaded)
+
+    def _guarded(self, settler: Settler) -> Iterator[Pause]:
+        """The steps that come last, once everything else is done."""
+        course, asked = self._course, set(self._site.debts.validators)
+        held = [state for state in course.states.values() if state.last and state.state not in OUT]
+        todo = []
+        for state in held:
+            looks = ((step, course.look(state.section.id, step)) for step in state.last)
+            due = [(step, found) for step, found in looks if found is not None]
+            if due:
+                state.undo = [undo for undo in state.undo if is_last(undo.key)]
+                todo.append((state, due))
+        if todo and self._journal.cancelled:
+            for state, _ in todo:
+                course.fail(state.section.id, CANCELLED)
+        elif todo:
+            if any(is_guarded(step["key"]) for _, due in todo for step, _found in due):
+                self._journal.write("armed", seconds=self._waiting.seconds)
+            for state, due in todo:
+                try:
+                    for one in due:
+                        yield from self._do(state, [one])
+                except StepFailed as fault:
+                    course.fail(state.section.id, str(fault))
+            settler.validate(set(self._site.debts.validators) - asked)
+            settler.reload()
+            self._waiting.begin(
+                self._journal.deployment,
+                self._site.things,
+                [undo for state, _ in todo for undo in state.undo if is_guarded(undo.key)],
+            )
+        for state in held:
+            if state.state not in OUT:
+                course.tell_done(state)
 
     def _is_cancelled(self) -> bool:
         if self._journal.cancelled and not self._cancel_told:
@@ -68,7 +108,7 @@ class Apply:
         except StepFailed as fault:
             course.fail(name, str(fault))
             return
-        if not state.later:
+        if not state.later and not state.last:
             course.tell_done(state)
 
     def _needed(self) -> set[str]:
@@ -82,7 +122,8 @@ class Apply:
         return found
 
     def _steps(self, state: State) -> Iterator[Pause]:
-        later = {step["key"] for step in state.later}
+        state.last = [step for step in state.section.steps if is_last(step["key"])]
+        later = {step["key"] for step in [*state.later, *state.last]}
         for batch in _batches(state.section.steps):
             for step in batch:
                 if step["key"] not in later:
@@ -153,7 +194,7 @@ class Apply:
             cancelled=cancelled,
             versions=self._versions(),
         )
-        self._journal.finish(outcome)
+        self._journal.finish(self._waiting.finished(outcome, self._journal))
 
     def _versions(self) -> dict[str, str]:
         """What is installed of each piece of software: every package is of one version here."""

@@ -72,7 +72,8 @@ class Debts:
 
 @dataclass
 class State:
-    """What has become of one section so far. `later` are its units that are started at the end of the apply."""
+    """What has become of one section so far. `later` are its units that are started at the end of the apply,
+    `last` its steps that come last of all."""
 
     section: Section
     state: SectionState = "unchanged"
@@ -81,6 +82,7 @@ class State:
     kept: list[str] = field(default_factory=list)
     undo: list[Undo] = field(default_factory=list)
     later: list[Step] = field(default_factory=list)
+    last: list[Step] = field(default_factory=list)
 
 
 @dataclass

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from reconciler.agent import fields
 from reconciler.agent.bundle import Bundle
 from reconciler.agent.faults import Refusal
+from reconciler.agent.steps.lockout import is_guarded
 from reconciler.errors import Fenced, NodeBusy
 from reconciler.kit.canonical import Json
 from reconciler.kit.clock import Clock, stamp
 from reconciler.nodes.answers import (
     CancelState,
     CheckResult,
+    Confirmed,
     Denials,
     Difference,
     Facts,
@@ -28,6 +30,7 @@ from reconciler.nodes.answers import (
     Prepared,
     UnitState,
 )
+from reconciler.nodes.conversation import CONFIRM_WITHIN
 from reconciler.nodes.inventory import Inventory
 from reconciler.testing import things
 from reconciler.testing.applying import Apply
@@ -35,6 +38,7 @@ from reconciler.testing.auditing import AuditTrail
 from reconciler.testing.course import Debts, Pause, PowerCut, Site, Trouble
 from reconciler.testing.journal import KEPT, Journal
 from reconciler.testing.things import Things
+from reconciler.testing.unconfirmed import Waiting
 
 AGENT = "f" * 64
 """The version of the agent that played nodes and pools agree on."""
@@ -84,6 +88,9 @@ class Machine:
         self._early: list[str] = []
         self._marks = 0
         self._runner: asyncio.Task[None] | None = None
+        self.shut_out: set[str] = set()
+        """Digests of bodies with which the node lets nobody in who connects anew, as long as a guarded step has one."""
+        self.waiting = Waiting()
 
     @property
     def failing(self) -> set[str]:
@@ -235,7 +242,32 @@ class Machine:
             return UnitState("active", "running", "success", 0, name, load)
         return UnitState("inactive", "dead", "success", 0, name, load)
 
-    def start(self, deployment: str, digest: str, sections: Sequence[str] | None, fence: int) -> Journal:
+    def is_shut_out(self) -> bool:
+        """Whether what is on the node lets in nobody who connects anew."""
+        return any(
+            thing.get("sha256") in self.shut_out for key, thing in self.things.items() if is_guarded(key)
+        )
+
+    def take_confirmation(self, deployment: str) -> Confirmed:
+        """The request `confirm`."""
+        _check(fields.ulid, deployment, "deployment")
+        journal = self.journals.get(deployment)
+        if journal is None:
+            raise Refusal("unknown_deployment", f"no deployment {deployment} is known here")
+        if journal.running:
+            raise NodeBusy(
+                self.server, "the apply is not over yet", deployment=deployment, hint="follow it first"
+            )
+        return self.waiting.confirm(journal)
+
+    def start(
+        self,
+        deployment: str,
+        digest: str,
+        sections: Sequence[str] | None,
+        fence: int,
+        confirm_within: int = CONFIRM_WITHIN,
+    ) -> Journal:
         """The request `apply`: the journal to follow. A deployment that is known is not begun again."""
         _check(fields.ulid, deployment, "deployment")
         if deployment in self.journals:
@@ -252,6 +284,7 @@ class Machine:
         if self.running:
             text = "another apply is running"
             raise NodeBusy(self.server, text, deployment=self.running, hint="wait for it or follow it")
+        self.waiting.refuse()
         self._admit(fence)
         if self.disk_full:
             raise Refusal("internal", f"cannot write the journal in /var/lib/panel: {NO_SPACE}")
@@ -263,6 +296,7 @@ class Machine:
         self.applied += 1
         self.fences.append(fence)
         self.written |= self._blobs
+        self.waiting.seconds = confirm_within
         self._launch(journal, bundle, ids)
         return journal
 
@@ -311,7 +345,7 @@ class Machine:
     # the detached runner
 
     def _launch(self, journal: Journal, bundle: Bundle, ids: list[str] | None) -> None:
-        run = Apply(self._site(journal, bundle), journal, bundle, ids).run()
+        run = Apply(self._site(journal, bundle), journal, bundle, ids, self.waiting).run()
         self._runner = asyncio.create_task(self._pass_time(journal, run), name=f"apply on {self.address}")
         self._runner.add_done_callback(lambda task: self._end(task, journal, run))
 

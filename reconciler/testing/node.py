@@ -18,12 +18,14 @@ from reconciler.errors import (
     NodeLost,
     NodeUnreachable,
     NotEnrolled,
+    Unconfirmed,
 )
 from reconciler.kit.canonical import Json
 from reconciler.kit.clock import Clock, utc_now
 from reconciler.nodes.answers import (
     CancelState,
     CheckResult,
+    Confirmed,
     Denials,
     Facts,
     Hello,
@@ -36,6 +38,7 @@ from reconciler.nodes.conversation import (
     APPLY_WITHIN,
     ASIDE_WITHIN,
     CHECK_WITHIN,
+    CONFIRM_WITHIN,
     HELLO_WITHIN,
     TRANSFER_WITHIN,
     OnEvent,
@@ -152,6 +155,14 @@ class FakeNode(Machine):
         """As `Node.cancel`."""
         return await self._ask("cancel", ASIDE_WITHIN, lambda: self.stop(deployment, fence))
 
+    async def confirm(self, deployment: str) -> Confirmed:
+        """As `Node.confirm`: over a new connection, which `shut_out` may refuse."""
+        self.check_network()
+        if self.is_shut_out():
+            place = f"{self.address} port 22"
+            raise NodeUnreachable(self.server, f"cannot connect to {place}: Connection timed out")
+        return await self._ask("confirm", ASIDE_WITHIN, lambda: self.take_confirmation(deployment))
+
     async def units(self, names: Sequence[str]) -> Mapping[str, UnitState]:
         """As `Node.units`."""
         return await self._ask("units", ASIDE_WITHIN, lambda: self.describe_units(names))
@@ -173,12 +184,13 @@ class FakeNode(Machine):
         on_event: OnEvent | None = None,
         *,
         within: float = APPLY_WITHIN,
+        confirm_within: int = CONFIRM_WITHIN,
     ) -> Outcome:
         """As `Node.apply`."""
         until = asyncio.get_running_loop().time() + within
 
         def start() -> None:
-            self.answer(lambda: self.start(deployment, digest, sections, fence))
+            self.answer(lambda: self.start(deployment, digest, sections, fence, confirm_within))
 
         await self.reach("apply", within)
         return await following.follow(self, deployment, Relay(on_event), until, start)
@@ -209,6 +221,9 @@ class FakeNode(Machine):
         try:
             return request()
         except Refusal as refused:
+            if refused.code == "unconfirmed":
+                other = str(refused.extra["deployment"])
+                raise Unconfirmed(self.server, refused.message, deployment=other, hint=refused.hint) from None
             raise AgentFault(self.server, refused.message, code=refused.code, hint=refused.hint) from None
 
     async def reach(self, op: str, within: float) -> None:

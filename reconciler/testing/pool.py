@@ -13,6 +13,7 @@ from reconciler.kit.canonical import Json
 from reconciler.nodes.answers import (
     CancelState,
     CheckResult,
+    Confirmed,
     Denials,
     Hello,
     Object,
@@ -20,7 +21,7 @@ from reconciler.nodes.answers import (
     Prepared,
     UnitState,
 )
-from reconciler.nodes.conversation import APPLY_WITHIN, OnEvent
+from reconciler.nodes.conversation import APPLY_WITHIN, CONFIRM_WITHIN, OnEvent
 from reconciler.nodes.inventory import Inventory
 from reconciler.nodes.observing import Observer, Unobserved
 from reconciler.nodes.target import Target
@@ -153,6 +154,12 @@ class FakeLink:
         """As `Node.inventory`."""
         return await self._ask("inventory", self._node.inventory)
 
+    async def confirm(self, deployment: str) -> Confirmed:
+        """As `Node.confirm`."""
+        if self._closed.is_set():
+            raise self._over()
+        return await self._unless_closed(self._node.confirm(deployment))
+
     async def apply(
         self,
         deployment: str,
@@ -162,11 +169,14 @@ class FakeLink:
         on_event: OnEvent | None = None,
         *,
         within: float = APPLY_WITHIN,
+        confirm_within: int = CONFIRM_WITHIN,
     ) -> Outcome:
         """As `Node.apply`."""
 
         def request() -> Awaitable[Outcome]:
-            return self._node.apply(deployment, digest, sections, fence, on_event, within=within)
+            return self._node.apply(
+                deployment, digest, sections, fence, on_event, within=within, confirm_within=confirm_within
+            )
 
         return await self._ask("apply", request)
 

@@ -38,6 +38,10 @@ _COMPARED = {
     "certificate": ("issuer", "names"),
     "directory": ("owner", "group", "mode"),
     "symlink": ("target",),
+    "firewall": ("sha256",),
+    "sshd": ("sha256",),
+    "timezone": ("zone",),
+    "swap": ("size",),
 }
 _NOTES = {
     "user": "the home is archived first",
@@ -91,6 +95,8 @@ def body_of(step: Step, difference: Difference) -> str:
         return ""
     fields = {change.field for change in difference.changes}
     match step["type"]:
+        case "firewall" | "sshd":
+            return str(step["sha256"])
         case "file" if difference.action == "create" or fields & {"sha256", "type"}:
             return str(step["sha256"])
         case "release" if difference.note != _STILL_THERE:

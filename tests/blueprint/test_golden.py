@@ -33,7 +33,9 @@ def _bodies(sections: list[Section]) -> str:
         f"==> {blueprint.describe(step)} <==\n{POLICY.get(step.target) or step.body.content.decode()}"
         for section in sections
         for step in section.steps
-        if step.type == "file" and step.body is not None and step.body.content is not None
+        if step.type in ("file", "firewall", "sshd")
+        and step.body is not None
+        and step.body.content is not None
     ]
     return "\n".join(parts)
 
@@ -83,12 +85,13 @@ def test_every_platform_has_a_case_of_everything() -> None:
         "databases",
         "source",
         "redis",
+        "host",
     )
     platforms = ("el8", "el9", "el10", "debian12", "debian13")
     assert set(_case_names()) >= {f"{platform}-{what}" for platform in platforms for what in whats}
     with_caddy = platforms[:2] + platforms[3:]  # EL 10 has none: reconciler/platforms
     kinds = [
-        what for what in whats if what not in ("jobs", "databases", "redis")
+        what for what in whats if what not in ("jobs", "databases", "redis", "host")
     ]  # which know of no web server
     assert set(_case_names()) >= {f"{platform}-caddy-{what}" for platform in with_caddy for what in kinds}
     for name in _case_names():

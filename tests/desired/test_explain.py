@@ -127,7 +127,7 @@ def test_a_schema_requires_no_field_that_defaults_may_give() -> None:
 def _table(kind: Kind) -> dict[str, tuple[str, str]]:
     """The rows of a page's tables that begin with a field: path to type and default."""
     page = (SPEC / f"{kind.value.lower()}.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([A-Za-z.]+)` \| ([^|]*) \| ([^|]*) \| ([^|]+) \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Za-z0-9.]+)` \| ([^|]*) \| ([^|]*) \| ([^|]+) \|$", page, re.MULTILINE)
     assert len({path for path, *_ in rows}) == len(rows), "a field is in the page twice"
     return {path: (type_.strip(), default.strip()) for path, type_, default, _ in rows}
 

@@ -13,6 +13,8 @@ from . import paths
 from .contract import Change, Finding, Handler, Run, absent, change
 
 _FIRST_ORDINARY_UID = 1000
+CLAIM = "Reconciler login"
+"""The comment of people's accounts: one with another comment is somebody else's, and never touched."""
 _PATIENCE_SECONDS = 15.0
 _ACCOUNTS = ("useradd", "usermod", "userdel", "groupadd", "groupdel")
 _ARCHIVE_SECONDS = 3600.0
@@ -121,6 +123,12 @@ class Users(Handler):
         """Compare the account's fields and the home's owner, group and mode."""
         account = observe.user(step["name"])
         home = walk.examine(step["home"])
+        if step.get("claim") and account is not None and account.pw_gecos != CLAIM:
+            if absent(step):
+                return None
+            return Finding(
+                "update", [], "{} is not an account of ours; it is left alone".format(step["name"])
+            )
         if absent(step):
             if account is None and home is None:
                 return None
@@ -180,6 +188,14 @@ class Users(Handler):
             _remove_user(step, run)
             return
         account = observe.user(step["name"])
+        if step.get("claim") and account is not None and account.pw_gecos != CLAIM:
+            raise StepFault(
+                "there is an account {} already that is not ours; remove it, or give the User another name".format(
+                    step["name"]
+                )
+            )
+        if step.get("claim") and account is None and walk.examine(step["home"]) is not None:
+            raise StepFault("{} is there already and is not ours; move it aside".format(step["home"]))
         if account is None:
             self._add(step)
         else:

@@ -20,6 +20,7 @@ from reconciler.desired.kinds.common import (
 )
 from reconciler.desired.kinds.drift import Drift
 from reconciler.desired.kinds.health import ServerCheck
+from reconciler.desired.kinds.host import Firewall, Login, Ssh, SwapSize, TimeZone
 from reconciler.desired.kinds.keys import PublicKey
 from reconciler.desired.kinds.selinux import SELinux
 from reconciler.desired.kinds.tls import Acme
@@ -105,6 +106,27 @@ class ServerSpec(Spec):
     selinux: SELinux = Field(
         default_factory=SELinux,
         description="What SELinux is to do on the node, and switches and rules of its policy.",
+    )
+    timezone: TimeZone | None = Field(
+        default=None, description="Time zone of the node's clock; left alone when absent."
+    )
+    swap: SwapSize | None = Field(
+        default=None,
+        description="Size of a swap file to have, such as `2G`; none is made or removed when absent.",
+    )
+    updates: Literal["security", "all", "off"] | None = Field(
+        default=None,
+        description="Packages that are updated every day by the node itself, which never reboots for it. `off` switches that off; absent, the node keeps what it has.",
+    )
+    firewall: Firewall = Field(default_factory=Firewall, description="What gets through to the node.")
+    ssh: Ssh = Field(default_factory=Ssh, description="What sshd lets in.")
+    logins: tuple[Login, ...] = Field(
+        default=(), max_length=100, description="People with an account of their own on the node."
+    )
+    fail2ban: bool = Field(
+        default=False,
+        alias="fail2ban",
+        description="Whether addresses that fail to log in over SSH are shut out for an hour.",
     )
     drift: Drift = Field(
         default_factory=Drift,

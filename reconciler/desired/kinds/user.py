@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from reconciler.desired.kinds.common import PRINTABLE, Distinct, Kind, Manifest, Means, Spec
-from reconciler.desired.kinds.keys import SigningKey
+from reconciler.desired.kinds.keys import PublicKey, SigningKey
 
 Email = Annotated[
     str,
@@ -27,6 +27,11 @@ class UserSpec(Spec):
     email: Email = Field(description="E-mail address of the person's commits; unique in the fleet.")
     display_name: DisplayName | None = Field(
         default=None, description="Name to show; `metadata.name` when absent."
+    )
+    ssh_keys: Annotated[tuple[PublicKey, ...], Distinct] = Field(
+        default=(),
+        max_length=32,
+        description="OpenSSH public keys that the person logs in with on servers that name them in `logins`.",
     )
     signing_keys: Annotated[tuple[SigningKey, ...], Distinct] = Field(
         default=(),

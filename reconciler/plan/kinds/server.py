@@ -14,6 +14,8 @@ RULES = KindRules(
         ("databaseEngines",): Risk.RESTART,
         ("software", "php"): Risk.RESTART,
         ("software", "redis"): Risk.NONE,
+        ("ssh",): Risk.RELOAD,
+        ("firewall",): Risk.RELOAD,
     },
     references={"sshKey": "SSHKey"},
     on_create=(Risk.RESTART,),
