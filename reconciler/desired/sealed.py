@@ -11,7 +11,6 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from reconciler.desired import certificates
 from reconciler.desired.findings import Finding
 from reconciler.desired.fleet import Entry, FieldPath, Fleet, Key, Loaded
 from reconciler.desired.kinds import Database, Resource, Site
@@ -114,6 +113,8 @@ def _misfit(entry: Entry, opener: Opener) -> Finding | None:
     """What is wrong with values that open, beside others of the manifest."""
     if not isinstance(entry.manifest, Site) or entry.manifest.spec.tls.key is None:
         return None
+    from reconciler.desired import certificates  # noqa: PLC0415 - cryptography is slow to import
+
     whole = opened(entry.manifest, opener)
     return certificates.key_finding(whole) if isinstance(whole, Site) else None
 

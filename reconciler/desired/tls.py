@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.desired import certificates
 from reconciler.desired.findings import Finding, Path
 from reconciler.desired.kinds import Server, Site
 from reconciler.desired.kinds.tls import LETS_ENCRYPT, MOST_NAMES
@@ -36,6 +35,8 @@ def check(site: Site) -> Iterator[Finding]:
     tls = site.spec.tls
     yield from _fields(site)
     if tls.mode == "provided" and tls.certificate is not None:
+        from reconciler.desired import certificates  # noqa: PLC0415 - cryptography is slow to import
+
         yield from certificates.check(tls.certificate, site.spec.hosts)
     if tls.mode == "acme" and len(site.spec.hosts) > MOST_NAMES:
         message = f"the site has {len(site.spec.hosts)} names, and one certificate may have {MOST_NAMES}"

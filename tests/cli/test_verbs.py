@@ -134,8 +134,8 @@ def test_json_outputs_have_their_keys(stage: Stage, tmp_path: Path) -> None:
     }  # fmt: skip
     listed = stage.run("deployments", "--output", "json").json
     assert listed[0].keys() == {
-        "id", "resource", "status", "trigger", "actor", "branch", "commit", "plan", "apply", "corrective",
-        "reason", "started", "finished",
+        "id", "resource", "status", "trigger", "actor", "branch", "commit", "sourceBranch", "sourceCommit",
+        "plan", "apply", "corrective", "reason", "started", "finished",
     }  # fmt: skip
     assert listed[0].keys() | {"stdout", "stderr"} == stage.deployment(listed[0]["id"]).keys()
     rows = stage.run("servers", "list", "--output", "json").json

@@ -106,7 +106,7 @@ def test_a_push_is_built_and_served_and_no_visitor_notices(
     node.run(f"runuser -u {user} -- sh -c 'echo kept > {home}/current/storage/upload'")
     stage.in_sync()
     record = stage.deployments(f"Site/{name}")[0]
-    assert (record["source_branch"], record["source_commit"]) == ("main", first)
+    assert (record["sourceBranch"], record["sourceCommit"]) == ("main", first)
     assert "building with 8\n" in stage.deployment(record["id"])["stdout"]
     assert node.run("grep -rl 'PRIVATE KEY' /home /etc/panel /var/lib/panel", check=False).stdout == ""
 

@@ -44,6 +44,10 @@ class Mortal:
         self._store = store
         self._left = writes
 
+    @property
+    def path(self) -> Path:
+        return self._store.path
+
     async def aread(self, unit: Callable[[Tx], T]) -> T:
         return await self._store.aread(unit)
 
