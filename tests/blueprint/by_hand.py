@@ -99,6 +99,12 @@ def _unit(step: Step) -> _Script:
         yield _words("systemctl", "restart" if step.params.get("restart_on") else "reload-or-restart", name)
 
 
+def _web_server(step: Step) -> _Script:
+    yield _words("systemctl", "disable", "--now", step.params["instead_of"]) + " || true"
+    yield _words("systemctl", "enable", step.params["unit"])
+    yield _words("systemctl", "restart", step.params["unit"])
+
+
 def _sql(step: Step) -> _Script:
     p, name = step.params, step.params.get("name")
     password = step.body.content.decode() if step.body and step.body.content else ""
@@ -119,6 +125,8 @@ def _sql(step: Step) -> _Script:
 _MAKERS: dict[str, Callable[[Step], _Script]] = {
     "package": _nothing,
     "repository": _nothing,
+    "module": _nothing,
+    "web_server": _web_server,
     "postgresql_cluster": _nothing,
     "user": _user,
     "directory": _directory,

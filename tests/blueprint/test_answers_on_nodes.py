@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab import Lab
+from reconciler.blueprint.places import WEBROOT
 
 from .served import COMBINATION_IDS, COMBINATIONS, Served, serving
 
@@ -243,7 +244,11 @@ def test_what_only_resembles_a_redirect_is_served_as_ever(served: Served, path: 
 
 
 def test_a_site_that_has_moved_still_shows_that_its_domain_is_its_own(served: Served) -> None:
-    served.put("moved", ".well-known/acme-challenge/token", "proof")
+    if served.web == "nginx":  # where certbot puts the proofs of all sites
+        folder = f"{WEBROOT}/.well-known/acme-challenge"
+        served.node.run(f"mkdir -p {folder} && printf proof > {folder}/token")
+    else:
+        served.put("moved", ".well-known/acme-challenge/token", "proof")
     assert served.get("moved.test", "/.well-known/acme-challenge/token")[::2] == (200, "proof")
     assert _sent_to(served, "moved.test", "/") == (301, "https://new.test/")
     assert _sent_to(served, "moved.test", "/a/b?c") == (301, "https://new.test/a/b?c")
@@ -394,7 +399,8 @@ def test_the_web_server_has_no_complaint_about_these_files(served: Served) -> No
         assert "Valid configuration" in said
         return
     said = served.node.run("nginx -t 2>&1").stdout
-    # Enterprise Linux has a server of that name in its own file
-    warnings = [line for line in said.splitlines() if "[warn]" in line and 'server name "_"' not in line]
-    assert warnings == []
+    # Enterprise Linux has a server of that name in its own file; what the oldest nginx of EL 9 knows the newest deprecates
+    expected = ('server name "_"', 'the "listen ... http2" directive is deprecated')
+    warnings = [line for line in said.splitlines() if "[warn]" in line]
+    assert [line for line in warnings if not any(known in line for known in expected)] == []
     assert "test is successful" in said
