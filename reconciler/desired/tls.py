@@ -76,7 +76,8 @@ def _fields(site: Site) -> Iterator[Finding]:
             ("hsts", "hsts"),
             ("min_version", "minVersion"),
         ):
-            if name in tls.model_fields_set and getattr(tls, name) is not None:
+            # a default that is written out, as in a manifest made from the record, promises nothing
+            if getattr(tls, name) != type(tls).model_fields[name].default:
                 message = f"spec.tls.{spelling} means nothing while spec.tls.mode is off"
                 hint = "remove it, or choose a mode"
                 yield Finding((*_TLS, spelling), "other-tls-mode", message, hint, at_key=True)
