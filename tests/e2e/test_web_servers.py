@@ -8,10 +8,11 @@ import pytest
 
 from lab import Lab, Node
 
-from .harness import Stage, boot, upload, wait_for
+from .harness import Stage, boot, fetch, upload, wait_for
 from .load import VISITORS, visitors
 
 PAGE = "<?php usleep(1000 * (int) ($_GET['ms'] ?? 5)); echo 'page';"
+DROP_INS = "/run/systemd/system/caddy.service.d"
 IMAGES = {"el9": "el9-web", "debian12": "debian12-web"}
 
 
@@ -77,4 +78,45 @@ def test_a_server_changes_to_caddy_and_back_without_losing_a_request(moving: Sta
     assert php.count > 50
     assert php.failures == [], php.count
     assert static.failures == []
+    moving.in_sync()
+
+
+def test_when_the_new_one_does_not_come_up_the_old_one_goes_on(moving: Stage) -> None:
+    node = moving.nodes["web"]
+    broken = "[Service]\nExecStart=\nExecStart=/bin/false\n"
+    node.run(f"mkdir -p {DROP_INS} && cat > {DROP_INS}/broken.conf", stdin=broken)
+    try:
+        with visitors(node, "app.test", "/") as php, visitors(node, "docs.test", "/") as static:
+            assert "the web server is not changed" in _change(moving, "caddy", code=1)
+            seen = php.count
+            wait_for(lambda: php.count > seen + VISITORS)
+        assert _in_charge(node) == ["nginx"]
+        _nothing_is_left(node)
+        assert php.failures == [], php.count
+        assert static.failures == []
+    finally:
+        node.run(f"rm -r {DROP_INS}; systemctl daemon-reload")
+    _change(moving, "nginx")
+    assert fetch(node, "app.test") == (200, "page")
+    moving.in_sync()
+
+
+@pytest.mark.parametrize("moving", ["el9"], indirect=True)
+def test_what_a_kill_of_the_agent_left_has_come_up_after_the_next_apply(moving: Stage) -> None:
+    node = moving.nodes["web"]
+    with visitors(node, "app.test", "/") as php, visitors(node, "docs.test", "/") as static:
+        moving.fleet.change("Server", "web", webServer="caddy")
+        moving.fleet.commit()
+        running = moving.start("apply", "--yes")
+        wait_for(lambda: node.run("systemctl is-active panel-handover", check=False).returncode == 0, 120)
+        node.run("systemctl kill -s KILL 'panel-apply-*'")
+        moving.finish(running)
+        seen = php.count
+        wait_for(lambda: php.count > seen + VISITORS)
+        moving.apply()
+        assert _in_charge(node) == ["caddy"]
+        _nothing_is_left(node)
+    assert php.failures == [], php.count
+    assert static.failures == []
+    _change(moving, "nginx")
     moving.in_sync()

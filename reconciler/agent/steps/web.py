@@ -100,8 +100,17 @@ def _sockets() -> Iterator[str]:
                 yield path
 
 
-def _let_in(user: str) -> None:
+def _let_in(user: str, homes_of: Tuple[str, ...]) -> None:
+    """Let a web server into the sockets, and into homes that belong to the group of one of these users.
+
+    What answers meanwhile is of its user too, and goes on while homes are put back to the group of the old one.
+    """
     uid = pwd.getpwnam(user).pw_uid
+    groups = {pwd.getpwnam(name).pw_gid for name in homes_of}
+    for home in _homes():
+        with suppress(FileNotFoundError):
+            if os.lstat(home).st_gid in groups:
+                acl.grant(home, uid, _ENTER)
     for path in _sockets():
         with suppress(FileNotFoundError):
             acl.grant(path, uid, _READ_WRITE)
@@ -134,7 +143,7 @@ def take_over(step: Step, run: Run) -> None:
     old, new = sides(step)
     running = units.state_of(old["unit"]).is_active()
     if running and grp.getgrnam("caddy"):
-        _let_in(new["user"])
+        _let_in(new["user"], (old["user"], new["user"]))
         if not units.state_of(bridge.UNIT).is_active():
             bridge.release()
             bridge.raise_up(bridge.written_config() if new["unit"] == _CADDY else bridge.running_config())
@@ -149,6 +158,7 @@ def take_over(step: Step, run: Run) -> None:
         if message:
             raise StepFault(message)
         run.on_unit_start(new["unit"])
+    _shut_out(new["user"], but_sockets=True)  # its group has the homes by now
     bridge.release()
     _shut_out(old["user"])
     run.world.forget("units")
