@@ -20,6 +20,7 @@ from . import (
     lock,
     observe,
     places,
+    reboot,
 )
 from .bundle import KEPT, Bundle, Shelf
 from .compare import compare
@@ -81,6 +82,7 @@ class Conversation:
             "running": lock.running(),
             "fence": lock.fence(),
             "certificates": certificates.listed(),
+            "reboot": reboot.needed(),
         }
 
     def check(self, request: Request, emit: Emit) -> Result:

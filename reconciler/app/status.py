@@ -36,7 +36,7 @@ class ResourceStatus:
 
     @property
     def message(self) -> str:
-        """The most important thing to say: a stall or failure before drift before a certificate that ends before all is well."""
+        """The most important thing to say: a stall or failure before drift before a certificate that ends or a reboot that is due before all is well."""
         for kind in ("Stalled", "Drifted"):
             found = self.conditions.get(kind)
             if found is not None and found.status == "True":
@@ -45,6 +45,9 @@ class ResourceStatus:
         certificate = self.conditions.get("CertificateValid")
         if certificate is not None and certificate.status == "False" and self.ready == "True":
             return certificate.message
+        reboot = self.conditions.get("RebootNeeded")
+        if reboot is not None and reboot.status == "True" and self.ready == "True":
+            return reboot.message
         return found.message if found else ""
 
 

@@ -15,7 +15,7 @@ from reconciler.desired.kinds import Kind, Server
 from reconciler.errors import NodeFault, ReconcilerError
 from reconciler.kit import ids
 from reconciler.kit.canonical import Json
-from reconciler.nodes.answers import CertificateFact, Difference
+from reconciler.nodes.answers import CertificateFact, Difference, Hello, RebootFact
 from reconciler.nodes.pool import Pool
 from reconciler.plan.model import DriftItem
 from reconciler.plan.recorded import Recorded
@@ -43,6 +43,8 @@ class Observation:
     compared: set[Key] = field(default_factory=set)
     certificates: dict[str, tuple[CertificateFact, ...]] = field(default_factory=dict)
     """What the servers that answered say of the certificates of their sites."""
+    reboots: dict[str, RebootFact] = field(default_factory=dict)
+    """Whether the servers that answered, and tell, have to be rebooted."""
 
 
 class Observer:
@@ -83,7 +85,7 @@ class Observer:
                     )
                     present = {section.id for section in state.bundle.sections}
                     sections = [section for section in sections if section in present]
-                    found, shown = await self._ask(state, sections)
+                    found, hello = await self._ask(state, sections)
             except ReconcilerError as fault:
                 if isinstance(fault, session.Unfit):
                     result.unfit[server.name] = fault
@@ -94,7 +96,9 @@ class Observer:
                 )
             else:
                 result.asked.append(server.name)
-                result.certificates[server.name] = shown
+                result.certificates[server.name] = hello.certificates
+                if hello.reboot is not None:
+                    result.reboots[server.name] = hello.reboot
                 result.compared |= {key for key in nodes[server.name].entries if str(key) in sections}
                 result.drift += [_item(server.name, difference) for difference in found]
 
@@ -105,16 +109,14 @@ class Observer:
         result.drift.sort(key=lambda item: (item.server, item.key, item.step))
         return result
 
-    async def _ask(
-        self, state: NodeState, sections: list[str]
-    ) -> tuple[tuple[Difference, ...], tuple[CertificateFact, ...]]:
+    async def _ask(self, state: NodeState, sections: list[str]) -> tuple[tuple[Difference, ...], Hello]:
         server = state.server
         target = await self._store.aread(lambda tx: access.target(tx, server))
         async with self._pool.node(target) as node:
             hello = await session.introduce(node, state)
             checked = await node.check(state.bundle.digest, sections)
             if checked.known:
-                return checked.differences, hello.certificates
+                return checked.differences, hello
             # the node keeps another bundle, for example the one with the last removals
             digest = await node.send_bundle(state.bundle.to_json())
             differences = (await node.prepare(digest, sections)).differences
@@ -124,7 +126,7 @@ class Observer:
                 )
                 with contextlib.suppress(NodeFault):  # it only saves time; the next look tries again
                     await node.apply(ids.new(), digest, [], fence, within=_KEEP_WITHIN)
-            return differences, hello.certificates
+            return differences, hello
 
 
 def _comparable(fleet: Fleet, recorded: Recorded, server: str) -> list[str]:

@@ -161,7 +161,8 @@ class _Words:
                 return _choice(tuple(str(a) for a in arguments))
             case origin if origin is tuple:
                 item = _Words.of(arguments[0])
-                return replace(item, type=f"list of {item.many or item.type}", many="")
+                rule = item.rule or (f"a {item.type}" if item.many == "whole numbers" else "")
+                return replace(item, type=f"list of {item.many or item.type}", many="", rule=rule)
             case origin if origin is dict:
                 key, value = _Words.of(arguments[0]), _Words.of(_without_none(arguments[1]))
                 return _Words(f"map of {key.many or key.type} to {value.many or value.type}", rule=value.rule)
@@ -176,6 +177,8 @@ def _plain(annotation: Any, metadata: tuple[Any, ...]) -> _Words:
     if annotation is bool:
         return _Words("true or false")
     if annotation is int:
+        # of an optional number pydantic keeps the bounds within the field that was written
+        metadata = tuple(n for m in metadata for n in (m.metadata if isinstance(m, FieldInfo) else (m,)))
         low = next((m.ge for m in metadata if isinstance(m, annotated_types.Ge)), None)
         high = next((m.le for m in metadata if isinstance(m, annotated_types.Le)), None)
         span = f" from {low} to {high}" if low is not None and high is not None else ""

@@ -10,6 +10,7 @@ from reconciler.desired import windows
 from reconciler.desired.findings import Finding
 from reconciler.desired.fleet import Entry, Key
 from reconciler.desired.kinds import Kind, Server, User
+from reconciler.desired.kinds.host import SERVICES, Allowed
 from reconciler.platforms import for_os
 
 _LEAST_SWAP, _MOST_SWAP = 64 * 1024**2, 256 * 1024**3
@@ -105,7 +106,7 @@ def _firewall(server: Server) -> Iterator[Finding]:
                 hint = "write `mode: managed`, or remove it"
                 yield Finding(("spec", "firewall", field), "no-effect", message, hint, at_key=True)
         return
-    seen: set[tuple[object, ...]] = set()
+    seen: set[tuple[int, str]] = set()
     for place, allowed in enumerate(firewall.allow):
         path = ("spec", "firewall", "allow", place)
         if (allowed.port is None) == (allowed.service is None):
@@ -115,14 +116,26 @@ def _firewall(server: Server) -> Iterator[Finding]:
         if allowed.service is not None and allowed.protocol != "tcp":
             message = "protocol has no effect: the service says it"
             yield Finding((*path, "protocol"), "no-effect", message, "remove it", at_key=True)
-        opening = (allowed.port, allowed.service, allowed.protocol)
-        if opening in seen:
-            what = allowed.service or f"{allowed.port}/{allowed.protocol}"
-            message = f"{what} is opened twice"
-            hint = "write one entry, with all its sources in `from`"
-            yield Finding(path, "listed-twice", message, hint)
-        seen.add(opening)
+        openings = _ports(allowed)
+        for port, protocol in openings:
+            if (port, protocol) in seen:
+                what = (
+                    f"{port}/{protocol}"
+                    if allowed.service is None
+                    else f"{port}/{protocol} ({allowed.service})"
+                )
+                hint = "write one entry, with all its sources in `from`"
+                yield Finding(path, "listed-twice", f"{what} is opened twice", hint)
+                break
+        seen.update(openings)
     yield from _daemon_shut_out(server)
+
+
+def _ports(allowed: Allowed) -> tuple[tuple[int, str], ...]:
+    """The ports and protocols that an opening stands for."""
+    if allowed.service is not None:
+        return SERVICES[allowed.service]
+    return () if allowed.port is None else ((allowed.port, allowed.protocol),)
 
 
 def _daemon_shut_out(server: Server) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reconciler.converge.observer import Observation
 from reconciler.desired.fleet import Key
 from reconciler.kit.text import count
-from reconciler.loop import certificates, memory
+from reconciler.loop import certificates, memory, reboots
 from reconciler.plan.ignore import Judged, judge
 from reconciler.plan.model import DriftItem
 from reconciler.plan.recorded import Recorded
@@ -16,8 +16,9 @@ from reconciler.store.queries import events
 
 
 def note(tx: Tx, recorded: Recorded, seen: Observation) -> Judged:
-    """Bring the Drifted conditions, and those of certificates, up to what the nodes showed, but for what is to be ignored."""
+    """Bring the Drifted conditions, and those of certificates and reboots, up to what the nodes showed, but for what is to be ignored."""
     certificates.note(tx, recorded, seen)
+    reboots.note(tx, recorded, seen)
     judged = judge(seen.drift, recorded, tx.now.date())
     drifted: dict[Key, int] = {}
     for item in judged.counted:

@@ -63,6 +63,15 @@ class CertificateFact:
 
 
 @dataclass(frozen=True)
+class RebootFact:
+    """Whether a node has to be rebooted: why, in a few words, and the names of the packages that ask for it."""
+
+    needed: bool = False
+    why: str = ""
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Hello:
     """The agent's introduction. `agent` and `bundle` are sha256, `running` a deployment id; empty when there is none."""
 
@@ -73,6 +82,8 @@ class Hello:
     running: str
     fence: int
     certificates: tuple[CertificateFact, ...] = ()
+    reboot: RebootFact | None = None
+    """None when the agent does not tell, as those of before."""
 
 
 @dataclass(frozen=True)
@@ -292,6 +303,15 @@ def _certificate(value: Json) -> CertificateFact:
     )
 
 
+def _reboot(value: Json) -> RebootFact:
+    source = _object(value, "reboot")
+    return RebootFact(
+        needed=_get(source, "needed", bool, "reboot"),
+        why=_text(source, "why", "reboot"),
+        packages=tuple(_word(name) for name in _array(source, "packages")),
+    )
+
+
 def hello(source: Object) -> Hello:
     """Reads the result of `hello`."""
     return Hello(
@@ -302,6 +322,7 @@ def hello(source: Object) -> Hello:
         running=_text(source, "running", "hello"),
         fence=_get(source, "fence", int, "hello"),
         certificates=tuple(_certificate(item) for item in _array(source, "certificates")),
+        reboot=None if source.get("reboot") is None else _reboot(source["reboot"]),
     )
 
 

@@ -140,6 +140,14 @@ def no_certificate(tx: Tx, key: Key) -> None:
         conditions.forget_one(tx, key.kind.value, key.name, _CERTIFICATE)
 
 
+def reboot(tx: Tx, key: Key, revision: str, message: str) -> None:
+    """Whether a server needs a reboot; `message` says why, and is empty when it needs none."""
+    known = conditions.get(tx, key.kind.value, key.name, "RebootNeeded")
+    if known is None or (known.status == "True", known.message) != (bool(message), message):
+        status, reason = ("True", "NotInUse") if message else ("False", "UpToDate")
+        _put(tx, key, "RebootNeeded", status, reason, message, revision)
+
+
 def reachable(tx: Tx, key: Key, fault: str, revision: str) -> bool:
     """Whether a server's node answers; `fault` is empty when it does. Returns whether that is news."""
     known = conditions.get(tx, key.kind.value, key.name, "Reachable")

@@ -21,8 +21,11 @@ OPERATIONS = frozenset(
     }
 )  # fmt: skip
 CONDITIONS = frozenset(
-    {"Ready", "Reconciling", "Stalled", "Drifted", "Reachable", "SourceReady", "Healthy", "CertificateValid"}
-)
+    {
+        "Ready", "Reconciling", "Stalled", "Drifted", "Reachable", "SourceReady", "Healthy", "CertificateValid",
+        "RebootNeeded",
+    }
+)  # fmt: skip
 STATUSES = frozenset({"True", "False", "Unknown"})
 DRIFT = frozenset({"report", "heal", "ignore", "stop"})
 ALERTS = frozenset({"new", "ongoing", "resolved"})

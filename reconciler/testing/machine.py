@@ -28,6 +28,7 @@ from reconciler.nodes.answers import (
     Object,
     Outcome,
     Prepared,
+    RebootFact,
     UnitState,
 )
 from reconciler.nodes.conversation import CONFIRM_WITHIN
@@ -58,6 +59,7 @@ class Machine:
         self.server = address
         """The name in errors; a pool sets it to that of the manifest."""
         self.facts = facts
+        self.reboot = RebootFact()
         self.clock = clock
         self.things: Things = {}
         """What is on it, by step key."""
@@ -178,7 +180,7 @@ class Machine:
     def introduce(self) -> Hello:
         """The request `hello`."""
         kept = self._kept.digest if self._kept else ""
-        return Hello(self.agent, "3.11.2", self.facts, kept, self.running, self.fence)
+        return Hello(self.agent, "3.11.2", self.facts, kept, self.running, self.fence, reboot=self.reboot)
 
     def take_bundle(self, value: Mapping[str, Json]) -> str:
         """The request `bundle`."""
