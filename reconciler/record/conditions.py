@@ -144,8 +144,8 @@ def reboot(tx: Tx, key: Key, revision: str, message: str) -> None:
     """Whether a server needs a reboot; `message` says why, and is empty when it needs none."""
     known = conditions.get(tx, key.kind.value, key.name, "RebootNeeded")
     if known is None or (known.status == "True", known.message) != (bool(message), message):
-        status, reason = ("True", "NotInUse") if message else ("False", "UpToDate")
-        _put(tx, key, "RebootNeeded", status, reason, message, revision)
+        reason = "NotInUse" if message else "UpToDate"
+        _put(tx, key, "RebootNeeded", "True" if message else "False", reason, message, revision)
 
 
 def reachable(tx: Tx, key: Key, fault: str, revision: str) -> bool:
