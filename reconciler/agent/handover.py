@@ -9,7 +9,7 @@ import re
 import time
 from typing import NamedTuple, Optional
 
-from . import places, process
+from . import places, process, selinux
 
 _UNIT = re.compile(r"panel-fpm-([A-Za-z0-9][A-Za-z0-9._-]*)\.service\Z")
 _WITHIN_SECONDS = 400.0
@@ -50,7 +50,12 @@ class Running(NamedTuple):
 
 
 def look(unit: str) -> Optional[Running]:
-    """None for a unit that is no php-fpm of a site, or that runs what it is to run anyway."""
+    """None for a unit that is no php-fpm of a site, or that runs what it is to run anyway.
+
+    None as well where SELinux is: which program a process of a site runs is not shown to the agent's domain there.
+    """
+    if selinux.enabled():
+        return None
     match = _UNIT.match(unit)
     link = places.real("/etc/panel/fpm/{}.php-fpm".format(match.group(1))) if match else ""
     if not link or not os.path.islink(link):
