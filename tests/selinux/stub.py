@@ -40,7 +40,7 @@ REFPOLICY_ONLY = {
     "systemd_unit_t",
     "systemdunit",
 }
-IN_BOTH = {"httpd_t", "initrc_t", "su_exec_t", "unconfined_r", "unconfined_t"}
+IN_BOTH = {"boot_t", "httpd_t", "initrc_t", "modules_object_t", "su_exec_t", "unconfined_r", "unconfined_t"}
 
 _FILES = "file dir lnk_file sock_file fifo_file chr_file"
 _ON_FILES = (
