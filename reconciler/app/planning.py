@@ -98,7 +98,7 @@ async def arefresh_sources(settings: Settings, store: Store, revision: Revision)
     if not pinning.sources(revision.loaded):
         return
     from reconciler.app.repositories import reach_of  # noqa: PLC0415 - reads settings
-    from reconciler.loop.applications import Applications  # noqa: PLC0415
+    from reconciler.loop.applications import Applications  # noqa: PLC0415 - only sites with a source need it
 
     await Applications(settings.state, store, reach_of(settings.state)).refresh(revision.loaded)
 
@@ -160,7 +160,7 @@ def repairs(recorded: Recorded, seen: Observation | None) -> Plan:
 
 def rotation(recorded: Recorded) -> Plan:
     """The plan that brings new passwords to their nodes and changes nothing else, from the record alone."""
-    from reconciler.plan.sections import BlueprintRenderer  # noqa: PLC0415
+    from reconciler.plan.sections import BlueprintRenderer  # noqa: PLC0415 - templates are slow to import
 
     renderer = BlueprintRenderer()
     changes = [
