@@ -153,6 +153,7 @@ def test_every_condition_names_the_revision_it_speaks_of(tmp_path: Path) -> None
                 "Stalled",
                 "Drifted",
                 "Reachable",
+                "RebootNeeded",
                 "SourceReady",
             }
             assert not [c for c in found if c.observed_revision not in known]
