@@ -4,6 +4,10 @@ A table of nftables sends new connections to it; those of before stay where they
 packet of a connection only). The table is of the bridge's unit: it goes when the bridge ends, however that comes about, and
 neither outlives a boot. When it is no longer needed for new connections its rules are passed by, not taken out: without one
 that redirects, the kernel stops to translate for the connections that are still open (nf_ct_netns_get).
+
+Each change tracks its connections in a zone of its own. What the kernel keeps of an earlier one (a closed connection for two
+minutes, one that was open when the table went for five days) would else be found again when a visitor's next connection is
+from the same port: it would be led to a port where nobody listens any more, or its answer sent from another one.
 """
 
 import http.client
@@ -98,7 +102,7 @@ def raise_up(config: Dict[str, Any]) -> None:
     """Start the bridge with what caddy serves, then send every new connection there. Raises StepFault, OSError."""
     ports = _free_ports(2)
     moved = _on_ports(config, {80: ports[0], 443: ports[1]})
-    atomic.save_json(CONFIG, {"ports": ports, **moved})
+    atomic.save_json(CONFIG, {"ports": ports, "zone": 1 + int(time.time()) % 65535, **moved})
     _write_unit(moved)
     message = units.daemon_reload() or units.control("start", UNIT)
     if message:
@@ -150,16 +154,27 @@ def redirect() -> None:
     ports = kept.get("ports") if isinstance(kept, dict) else None
     if not isinstance(ports, list):
         raise StepFault("the ports of {} are not known any more".format(UNIT))
+    _nft(_table(ports, int(kept.get("zone", 1))))
+    time.sleep(_SETTLE_SECONDS)
+
+
+def _table(ports: List[int], zone: int) -> str:
+    """The rules, instead of those that are there. A connection's zone must be known before it is tracked, at priority -200."""
     rules = "\n".join(
         "tcp flags & (fin|syn|rst|ack) == syn tcp dport {} redirect to :{}".format(port, own)
         for port, own in zip((80, 443), ports)  # noqa: B905 (Python 3.6)
     )
     local = "\n".join('oifname "lo" ' + rule for rule in rules.splitlines())
     hook = "chain {} {{\ntype nat hook {} priority -110; policy accept;\n{}\n}}"
-    chains = hook.format(_CHAINS[0], "prerouting", rules) + "\n" + hook.format(_CHAINS[1], "output", local)
-    script = "table inet {0} {{}}\ndelete table inet {0}\ntable inet {0} {{\n{1}\n}}\n".format(_TABLE, chains)
-    _nft(script)
-    time.sleep(_SETTLE_SECONDS)
+    chains = [hook.format(_CHAINS[0], "prerouting", rules), hook.format(_CHAINS[1], "output", local)]
+    coming = "tcp dport {{ 80, 443 }} ct zone set {}".format(zone)
+    going = "tcp sport {{ 80, 443, {}, {} }} ct zone set {}".format(ports[0], ports[1], zone)
+    early = "chain {} {{\ntype filter hook {} priority -300; policy accept;\n{}\n}}"
+    chains.append(early.format("zone_incoming", "prerouting", coming))
+    chains.append(early.format("zone_local", "output", 'oifname "lo" {}\n{}'.format(coming, going)))
+    return "table inet {0} {{}}\ndelete table inet {0}\ntable inet {0} {{\n{1}\n}}\n".format(
+        _TABLE, "\n".join(chains)
+    )
 
 
 def release() -> None:

@@ -49,3 +49,12 @@ def test_ports_are_free_and_differ() -> None:
     ports = bridge._free_ports(2)
     assert len(set(ports)) == 2
     assert all(1024 < port < 65536 for port in ports)
+
+
+def test_every_connection_of_a_change_is_tracked_in_a_zone_of_its_own() -> None:
+    table = bridge._table([40080, 40443], 77)
+    early, late = table.split("chain zone_incoming")[1], table.split("chain zone_incoming")[0]
+    assert "ct zone" not in late
+    assert early.count("ct zone set 77") == 3
+    assert "tcp sport { 80, 443, 40080, 40443 } ct zone set 77" in early, "answers, whoever gives them"
+    assert early.count("priority -300") == 2, "before the kernel tracks"

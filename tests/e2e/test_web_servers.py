@@ -118,8 +118,7 @@ def test_what_a_kill_of_the_agent_left_has_come_up_after_the_next_apply(moving: 
         _nothing_is_left(node)
         pages, files = php.count, static.count
         wait_for(lambda: php.count > pages + VISITORS and static.count > files + VISITORS)
-    # a killed change may cost the visitor of the moment a connection; it costs no page
-    assert all("timed out" in failure for failure in (*php.failures, *static.failures)), php.failures
-    assert len(php.failures) + len(static.failures) <= VISITORS
+    assert php.failures == [], php.count
+    assert static.failures == []
     _change(moving, "nginx")
     moving.in_sync()
