@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from reconciler.desired import windows
 from reconciler.desired.findings import Finding
-from reconciler.desired.fleet import Entry, Key
+from reconciler.desired.fleet import Entry, FieldPath, Key
 from reconciler.desired.kinds import Kind, Server, User
 from reconciler.desired.kinds.host import SERVICES, Allowed
 from reconciler.platforms import for_os
 
 _LEAST_SWAP, _MOST_SWAP = 64 * 1024**2, 256 * 1024**3
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _UNITS = {"M": 1024**2, "G": 1024**3}
 _SITE_USER = re.compile(r"web[0-9]+\Z")
 _ACCOUNT = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
@@ -128,7 +129,33 @@ def _firewall(server: Server) -> Iterator[Finding]:
                 yield Finding(path, "listed-twice", f"{what} is opened twice", hint)
                 break
         seen.update(openings)
+        yield from _past_ssh_from(server, allowed, path, openings)
     yield from _daemon_shut_out(server)
+
+
+def _past_ssh_from(
+    server: Server, allowed: Allowed, path: FieldPath, openings: Sequence[tuple[int, str]]
+) -> Iterator[Finding]:
+    """An opening of SSH's own port would let in whom sshFrom leaves out."""
+    within = [ipaddress.ip_network(source) for source in server.spec.firewall.ssh_from]
+    ports = {*server.spec.ssh.ports, server.spec.port}
+    if not within or not any(port in ports and protocol == "tcp" for port, protocol in openings):
+        return
+    others = [source for source in allowed.from_ if not _is_within(ipaddress.ip_network(source), within)]
+    if others or not allowed.from_:
+        who = ", ".join(others) or "everybody"
+        message = f"this opens SSH to {who}, beside spec.firewall.sshFrom"
+        hint = "remove it: SSH is open to sshFrom anyway; or add its sources there"
+        yield Finding(path, "ssh-past-sources", message, hint)
+
+
+def _is_within(network: Network, within: Sequence[Network]) -> bool:
+    def holds(one: Network) -> bool:
+        if isinstance(network, ipaddress.IPv4Network):
+            return isinstance(one, ipaddress.IPv4Network) and network.subnet_of(one)
+        return isinstance(one, ipaddress.IPv6Network) and network.subnet_of(one)
+
+    return any(holds(one) for one in within)
 
 
 def _ports(allowed: Allowed) -> tuple[tuple[int, str], ...]:
