@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from reconciler.blueprint import answers, escape, steps
+from reconciler.blueprint import answers, escape, steps, tls, vhost
 from reconciler.blueprint.answers import Rule
 from reconciler.blueprint.model import Body, Step
-from reconciler.blueprint.places import Places, body_limit, request_seconds
+from reconciler.blueprint.places import WEBROOT, Places
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.kinds import Site
 from reconciler.desired.kinds.serving import Redirect
-from reconciler.desired.scalars import seconds
 from reconciler.platforms import Caddy, Nginx
 
 SITES = "/etc/panel/caddy"
@@ -34,7 +32,7 @@ def base(caddy: Caddy, nginx: Nginx, templates: Templates) -> Iterator[Step]:
     drop_in = templates.render("systemd/caddy.conf.j2", {"stop": GRACE + 10})
     yield steps.file(DROP_IN, Body.of(drop_in))
     yield steps.directory(caddy.logs, owner=caddy.user, group=caddy.group, mode="0750")
-    values = {"admin": caddy.admin, "grace": GRACE, "sites": SITES}
+    values = {"admin": caddy.admin, "grace": GRACE, "sites": SITES, "webroot": WEBROOT}
     yield steps.file(
         caddy.config,
         Body.of(templates.render("caddy/Caddyfile.j2", values)),
@@ -43,7 +41,7 @@ def base(caddy: Caddy, nginx: Nginx, templates: Templates) -> Iterator[Step]:
     # by prefix, so that the server's section stays as it is when sites come and go
     yield steps.unit(
         caddy.unit,
-        reload_on=(f"file:{SITES}/*", f"file:{caddy.config}"),
+        reload_on=(f"file:{SITES}/*", f"file:{caddy.config}", *tls.CHANGES),
         restart_on=(f"file:{DROP_IN}",),
     )
 
@@ -57,27 +55,12 @@ def virtual_host(site: Site, places: Places, templates: Templates) -> Iterator[S
 def _values(site: Site, places: Places, templates: Templates) -> dict[str, object]:
     spec = site.spec
     trusted = spec.client_address.trusted_proxies
-    values: dict[str, object] = {
-        "places": places,
-        "names": [name for name in spec.hosts if name != spec.other_host],
-        "host": spec.host,
-        "other_host": spec.other_host,
-        "redirects": redirects(spec.redirects),
-        "added": answers.headers(spec.headers, places.user),
-        "trusted": trusted,
-        "xff": visitor(trusted),
-        "logs": places.web.logs,
-        "body_limit": body_limit(spec.php.upload_max_filesize),
-        "request_seconds": request_seconds(spec.php.max_execution_time),
-    }
-    if spec.state == "suspended":
-        values["page"] = _page("suspended", templates)
-        values["names"] = spec.hosts
-    elif spec.proxy is not None:
-        values["proxy"] = spec.proxy
+    values = vhost.values(site, places, templates)
+    values["redirects"] = redirects(spec.redirects)
+    values["added"] = answers.headers(spec.headers, places.user)
+    values["xff"] = visitor(trusted)
+    if spec.proxy is not None:
         values["upstream"] = _upstream(spec.proxy.upstream, places)
-        values["timeout"] = math.ceil(seconds(spec.proxy.timeout))
-        values["page"] = _page("down", templates)
     return values
 
 
@@ -139,10 +122,6 @@ def _begins(group: str, bits: int) -> str:
         first = int(group[whole], 16)
         pattern += f"[{''.join(f'{first + n:x}' for n in range(1 << (4 - rest)))}]"
     return pattern + f"[0-9a-f]{{{4 - whole - bool(rest)}}}"
-
-
-def _page(name: str, templates: Templates) -> str:
-    return templates.render(f"web/{name}.html", {}).replace("\n", "")
 
 
 def _upstream(upstream: str, places: Places) -> str:

@@ -58,8 +58,6 @@ def rules(server: Server, fleet: Fleet, ssh_ports: Sequence[int]) -> list[Rule]:
     spec = server.spec.firewall
     found = {rule for port in ssh_ports for rule in _each(port, "tcp", spec.ssh_from)}
     found |= {Rule(port, protocol) for port, protocol in _WEB}
-    if server.spec.web_server == "caddy":
-        found.add(Rule(443, "udp"))  # HTTP/3
     for database in fleet.databases(server.name):
         for source in database.spec.remote_access:
             found.add(Rule(_ENGINES[database.spec.engine], "tcp", source))

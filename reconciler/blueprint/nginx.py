@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import assert_never
 
-from reconciler.blueprint import answers, selinux, steps, tls
+from reconciler.blueprint import answers, selinux, steps, tls, vhost
 from reconciler.blueprint.model import Body, Step
-from reconciler.blueprint.places import WEBROOT, Places, body_limit, request_seconds
+from reconciler.blueprint.places import WEBROOT, Places
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.kinds import Site
-from reconciler.desired.scalars import seconds
 from reconciler.platforms import Platform
 
 
@@ -53,39 +51,16 @@ def _values(site: Site, places: Places, templates: Templates) -> dict[str, objec
     spec = site.spec
     # variables of nginx are global, and a system user is never given to another site
     variable = places.user.replace("-", "_")
-    values: dict[str, object] = {
-        "places": places,
-        "names": [name for name in spec.hosts if name != spec.other_host],
-        "host": spec.host,
-        "other_host": spec.other_host,
-        "redirects": answers.rules(spec.redirects),
-        "added": answers.headers(spec.headers, variable),
-        "trusted": spec.client_address.trusted_proxies,
-        "scheme": f"$panel_scheme_{variable}" if spec.client_address.trusted_proxies else "$scheme",
-        "variable": variable,
-        "tls": spec.tls if spec.tls.on else None,
-        "forced": spec.tls.on and spec.tls.force_https,
-        "hsts": tls.hsts(spec.tls),
-        "http2": places.platform.nginx.http2,
-        "webroot": WEBROOT,
-        "logs": places.web.logs,
-        "cache": f"{places.platform.nginx.cache}/panel-cache-{places.user}",
-        "body_limit": body_limit(spec.php.upload_max_filesize),
-        "request_seconds": request_seconds(spec.php.max_execution_time),
-    }
-    if spec.state == "suspended":
-        values["page"] = _page("suspended", templates)
-        values["names"] = spec.hosts
-    elif spec.proxy is not None:
-        values["proxy"] = spec.proxy
+    values = vhost.values(site, places, templates)
+    values["redirects"] = answers.rules(spec.redirects)
+    values["added"] = answers.headers(spec.headers, variable)
+    values["scheme"] = f"$panel_scheme_{variable}" if spec.client_address.trusted_proxies else "$scheme"
+    values["variable"] = variable
+    values["http2"] = places.platform.nginx.http2
+    values["cache"] = f"{places.platform.nginx.cache}/panel-cache-{places.user}"
+    if spec.proxy is not None:
         values["upstream"] = _upstream(spec.proxy.upstream, places)
-        values["timeout"] = math.ceil(seconds(spec.proxy.timeout))
-        values["page"] = _page("down", templates)
     return values
-
-
-def _page(name: str, templates: Templates) -> str:
-    return templates.render(f"web/{name}.html", {}).replace("\n", "")
 
 
 def _upstream(upstream: str, places: Places) -> str:

@@ -85,10 +85,6 @@ def _fields(site: Site) -> Iterator[Finding]:
 
 def offers(site: Site, server: Server) -> Iterator[Finding]:
     """Whether the server of a site can ask for its certificate."""
-    if site.spec.tls.on and server.spec.web_server == "caddy":
-        message = f"Server/{server.name} has caddy, whose sites have no TLS yet"
-        yield Finding((*_TLS, "mode"), "tls-with-caddy", message, "write off, or `webServer: nginx`")
-        return
     if site.spec.tls.mode != "acme":
         return
     path: Path = (*_TLS, "mode")

@@ -81,6 +81,8 @@ def test_every_platform_has_a_case_of_everything() -> None:
         "proxy",
         "answers",
         "suspended",
+        "tls",
+        "acme",
         "jobs",
         "databases",
         "source",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,20 @@ _PAUSE_SECONDS = 0.03
 twelve visitors do not use them up."""
 
 
+class Secure(HTTPConnection):
+    """Over TLS, under the name of the site; whoever signed its certificate is believed."""
+
+    default_port = 443
+    domain = ""
+
+    def connect(self) -> None:
+        super().connect()
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self.sock = context.wrap_socket(self.sock, server_hostname=self.domain)
+
+
 @dataclass
 class Visits:
     """What the visitors got: how often each body came, and what else they got instead of a page."""
@@ -32,11 +47,13 @@ class Visits:
     def count(self) -> int:
         return sum(self.answers.values())
 
-    def visit(self, node: Node, domain: str, path: str) -> None:
+    def visit(self, node: Node, domain: str, path: str, over: type[HTTPConnection]) -> None:
         """Ask until told to stop, over a new connection each time."""
         while not self.stop.is_set():
-            connection = HTTPConnection(node.ip, timeout=_SECONDS)
+            connection = over(node.ip, timeout=_SECONDS)
             try:
+                if isinstance(connection, Secure):
+                    connection.domain = domain
                 connection.request("GET", path, headers={"Host": domain})
                 answer = connection.getresponse()
                 body = answer.read().decode("utf-8", "replace")
@@ -52,11 +69,13 @@ class Visits:
 
 
 @contextmanager
-def visitors(node: Node, domain: str, *paths: str) -> Iterator[Visits]:
-    """Visitors of a site for as long as the block runs; each path has VISITORS of them."""
+def visitors(
+    node: Node, domain: str, *paths: str, over: type[HTTPConnection] = HTTPConnection
+) -> Iterator[Visits]:
+    """Visitors of a site for as long as the block runs; each path has VISITORS of them. `over` is how they come."""
     visits = Visits()
     threads = [
-        threading.Thread(target=visits.visit, args=(node, domain, path))
+        threading.Thread(target=visits.visit, args=(node, domain, path, over))
         for path in paths or ("/",)
         for _ in range(VISITORS)
     ]

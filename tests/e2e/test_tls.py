@@ -106,7 +106,11 @@ def secured(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secu
 def test_a_certificate_is_issued_renewed_and_issued_anew_for_other_names(
     secured: Secured, server: str
 ) -> None:
-    stage, name = secured.stage, f"shop-{server}"
+    issued_renewed_and_issued_anew(secured, server, f"shop-{server}")
+
+
+def issued_renewed_and_issued_anew(secured: Secured, server: str, name: str, readers: str = "root") -> None:
+    stage = secured.stage
     roots = secured.ca.root()
     tls = {"mode": "acme", "hsts": {"maxAge": "1h"}}
     node = secured.declare(name, server, tls=tls)
@@ -117,7 +121,7 @@ def test_a_certificate_is_issued_renewed_and_issued_anew_for_other_names(
     assert "strict-transport-security: max-age=3600" in page.head
     assert node.read(f"/home/{stage.user(name)}/.env").count(f'APP_URL="https://www.{name}.test"') == 1
     mode = node.output(f"stat -c '%a %U:%G' /etc/panel/tls/{name}/privkey.pem")
-    assert mode == "640 root:root"
+    assert mode == f"640 root:{readers}"
     stage.in_sync()
 
     # the timer renews; its hook hands the new one to the web server
@@ -195,13 +199,17 @@ def test_a_new_site_whose_name_leads_nowhere_is_there_and_gets_its_certificate_l
 
 @FAMILIES
 def test_visitors_are_sent_on_and_nobody_else_is_answered(secured: Secured, server: str) -> None:
-    stage, name = secured.stage, f"sent-{server}"
-    plain = secured.declare(f"plain-{server}", server, known=False)
+    sent_on(secured, server, server)
+
+
+def sent_on(secured: Secured, server: str, tag: str) -> None:
+    stage, name = secured.stage, f"sent-{tag}"
+    plain = secured.declare(f"plain-{tag}", server, known=False)
     tls = {"mode": "selfSigned"}
     redirects = [{"from": "/*", "to": "https://elsewhere.test/*"}]
-    secured.declare(f"gone-{server}", server, known=False, tls=tls, redirects=redirects)
-    secured.declare(f"asleep-{server}", server, known=False, tls=tls, state="suspended")
-    secured.declare(f"new-{server}", server, known=False, tls={**tls, "minVersion": "1.3"})
+    secured.declare(f"gone-{tag}", server, known=False, tls=tls, redirects=redirects)
+    secured.declare(f"asleep-{tag}", server, known=False, tls=tls, state="suspended")
+    secured.declare(f"new-{tag}", server, known=False, tls={**tls, "minVersion": "1.3"})
     node = secured.declare(name, server, known=False, tls=tls)
     stage.apply()
     assert shown(node, f"{name}.test") == {f"{name}.test", f"www.{name}.test"}
@@ -210,29 +218,29 @@ def test_visitors_are_sent_on_and_nobody_else_is_answered(secured: Secured, serv
     assert ask(node, f"http://{name}.test/a?b=c").location == f"https://www.{name}.test/a?b=c"
     assert ask(node, f"https://{name}.test/a").location == f"https://www.{name}.test/a"
     assert ask(node, f"https://www.{name}.test/").version == "2"
-    asleep = f"https://www.asleep-{server}.test/"
+    asleep = f"https://www.asleep-{tag}.test/"
     assert ask(node, asleep).status == 503
 
     # a challenge is answered under every name
     folder = "/var/lib/panel-sites/acme/.well-known/acme-challenge"
     node.run(f"mkdir -p {folder} && echo answer > {folder}/token")
-    for site in (name, f"plain-{server}", f"gone-{server}", f"asleep-{server}"):
+    for site in (name, f"plain-{tag}", f"gone-{tag}", f"asleep-{tag}"):
         for host in (f"{site}.test", f"www.{site}.test"):
             found = ask(node, f"http://{host}/.well-known/acme-challenge/token")
             assert (found.status, found.body) == (200, "answer\n"), host
     assert ask(node, "http://unknown.test/.well-known/acme-challenge/token").body == "answer\n"
 
     # hosts without TLS, and hosts of nobody, get neither an answer nor a certificate
-    assert ask(plain, f"https://plain-{server}.test/").code == 35
+    assert ask(plain, f"https://plain-{tag}.test/").code == 35
     assert ask(node, "https://unknown.test/").code == 35
     assert ask(node, f"https://{node.ip}/").code == 35
     assert ask(node, "http://unknown.test/").code == 52
     assert shown(node, "unknown.test") == set()
-    smuggled = ask(node, f"https://www.{name}.test/", "-H", f"Host: plain-{server}.test")
+    smuggled = ask(node, f"https://www.{name}.test/", "-H", f"Host: plain-{tag}.test")
     assert smuggled.status == 0
 
     # versions
-    new = f"https://www.new-{server}.test/"
+    new = f"https://www.new-{tag}.test/"
     assert ask(node, new).status == 200
     assert ask(node, new, "--tls-max", "1.2").status == 0
     assert ask(node, f"https://www.{name}.test/", "--tls-max", "1.2").status == 200
@@ -311,3 +319,17 @@ def test_a_certificate_of_the_manifest_is_served_and_another_ones_key_is_not(
     wait_for(lambda: ask(node, url, roots=roots).code == 60)
     assert shown(node, f"{name}.test") == {f"{name}.test", f"www.{name}.test"}
     stage.in_sync()
+
+
+def test_with_caddy_it_means_the_same(secured: Secured) -> None:
+    stage, node = secured.stage, secured.stage.nodes["deb"]
+    secured.declare("kept", "deb", tls={"mode": "acme"})
+    stage.apply()
+    before = shown(node, "www.kept.test")
+    stage.fleet.change("Server", "deb", webServer="caddy")
+    stage.fleet.commit()
+    stage.apply()
+    assert shown(node, "www.kept.test") == before != set()
+    assert ask(node, "https://www.kept.test/", roots=secured.ca.root()).status == 200
+    issued_renewed_and_issued_anew(secured, "deb", "shop-swift", readers="caddy")
+    sent_on(secured, "deb", "swift")

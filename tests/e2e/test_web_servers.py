@@ -9,9 +9,10 @@ import pytest
 from lab import Lab, Node
 
 from .harness import Stage, boot, fetch, upload, wait_for
-from .load import VISITORS, visitors
+from .load import VISITORS, Secure, visitors
 
 PAGE = "<?php usleep(1000 * (int) ($_GET['ms'] ?? 5)); echo 'page';"
+TLS = {"mode": "selfSigned", "forceHttps": False}
 DROP_INS = "/run/systemd/system/caddy.service.d"
 IMAGES = {"el9": "el9-web", "debian12": "debian12-web"}
 
@@ -26,7 +27,7 @@ def moving(
     try:
         stage.enroll("web", nodes["web"])
         stage.site("app", "web")
-        stage.fleet.put("Site", "docs", server="web", domain="docs.test", appType="static")
+        stage.fleet.put("Site", "docs", server="web", domain="docs.test", appType="static", tls=TLS)
         stage.fleet.commit()
         stage.apply()
         upload(nodes["web"], stage.user("app"), PAGE)
@@ -59,7 +60,8 @@ def _nothing_is_left(node: Node) -> None:
     assert node.run("systemctl is-active panel-handover", check=False).stdout.strip() == "inactive"
     assert node.run("ls /run/systemd/system/panel-handover.service", check=False).returncode != 0
     lists = node.run(
-        "getfacl -ps /home/* 2>/dev/null | grep -c '^user:[a-z]' || true", check=False
+        "getfacl -ps /home/* /etc/panel/tls/* /etc/panel/tls/*/* 2>/dev/null | grep -c '^user:[a-z]' || true",
+        check=False,
     ).stdout.strip()
     assert lists == "0"
 
@@ -67,7 +69,10 @@ def _nothing_is_left(node: Node) -> None:
 def test_a_server_changes_to_caddy_and_back_without_losing_a_request(moving: Stage) -> None:
     node = moving.nodes["web"]
     assert _in_charge(node) == ["nginx"]
-    with visitors(node, "app.test", "/", "/?ms=1500") as php, visitors(node, "docs.test", "/") as static:
+    with (
+        visitors(node, "app.test", "/", "/?ms=1500") as php,
+        visitors(node, "docs.test", "/", over=Secure) as static,
+    ):
         for web_server in ("caddy", "nginx"):
             wait_for(lambda seen=php.count: php.count > seen + 2 * VISITORS)
             said = _change(moving, web_server)
@@ -86,7 +91,7 @@ def test_when_the_new_one_does_not_come_up_the_old_one_goes_on(moving: Stage) ->
     broken = "[Service]\nExecStart=\nExecStart=/bin/false\n"
     node.run(f"mkdir -p {DROP_INS} && cat > {DROP_INS}/broken.conf", stdin=broken)
     try:
-        with visitors(node, "app.test", "/") as php, visitors(node, "docs.test", "/") as static:
+        with visitors(node, "app.test", "/") as php, visitors(node, "docs.test", "/", over=Secure) as static:
             assert "the web server is not changed" in _change(moving, "caddy", code=1)
             seen = php.count
             wait_for(lambda: php.count > seen + VISITORS)
@@ -104,7 +109,7 @@ def test_when_the_new_one_does_not_come_up_the_old_one_goes_on(moving: Stage) ->
 @pytest.mark.parametrize("moving", ["el9"], indirect=True)
 def test_what_a_kill_of_the_agent_left_has_come_up_after_the_next_apply(moving: Stage) -> None:
     node = moving.nodes["web"]
-    with visitors(node, "app.test", "/") as php, visitors(node, "docs.test", "/") as static:
+    with visitors(node, "app.test", "/") as php, visitors(node, "docs.test", "/", over=Secure) as static:
         moving.fleet.change("Server", "web", webServer="caddy")
         moving.fleet.commit()
         running = moving.start("apply", "--yes")

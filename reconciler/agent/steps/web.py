@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from .. import acl, bridge, places, process
+from .. import acl, bridge, certificates, places, process
 from ..faults import StepFault
 from ..observe import World
 from ..vocabulary import Step
@@ -22,7 +22,7 @@ from .contract import Change, Finding, Handler, Run, absent, change
 _CADDY = "caddy.service"
 _QUIT_SECONDS = 90.0
 _LOOK_SECONDS = 0.1
-_ENTER, _READ_WRITE = 1, 6
+_ENTER, _READ, _READ_WRITE = 1, 4, 6
 
 
 def sides(step: Step) -> Tuple[Dict[str, str], Dict[str, str]]:
@@ -100,6 +100,19 @@ def _sockets() -> Iterator[str]:
                 yield path
 
 
+def _keys() -> Iterator[str]:
+    """The folders of certificates, and what is in them: each folder before its files."""
+    base = places.real(certificates.FOLDER)
+    for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
+        folder = "{}/{}".format(base, name)
+        if name == "_" or not os.path.isdir(folder):  # that one is no site's
+            continue
+        yield folder
+        for path in (certificates.certificate_path(name), certificates.key_path(name)):
+            if os.path.isfile(places.real(path)):
+                yield places.real(path)
+
+
 def _let_in(user: str, homes_of: Tuple[str, ...]) -> None:
     """Let a web server into the sockets, and into homes that belong to the group of one of these users.
 
@@ -114,6 +127,11 @@ def _let_in(user: str, homes_of: Tuple[str, ...]) -> None:
     for path in _sockets():
         with suppress(FileNotFoundError):
             acl.grant(path, uid, _READ_WRITE)
+    # what answers meanwhile reads keys as caddy, whose group has them only when it is the one that comes
+    reader = pwd.getpwnam(_CADDY.partition(".")[0]).pw_uid
+    for path in _keys():
+        with suppress(FileNotFoundError):
+            acl.grant(path, reader, _ENTER if os.path.isdir(path) else _READ)
 
 
 def _shut_out(user: str, *, but_sockets: bool = False) -> None:
@@ -122,7 +140,7 @@ def _shut_out(user: str, *, but_sockets: bool = False) -> None:
         uid = pwd.getpwnam(user).pw_uid
     except KeyError:
         return
-    for path in [*_homes(), *([] if but_sockets else _sockets())]:
+    for path in [*_homes(), *_keys(), *([] if but_sockets else _sockets())]:
         with suppress(OSError):
             acl.revoke(path, uid)
 
