@@ -178,6 +178,11 @@ SHAPES: Dict[str, Shape] = {
         _named("name"),
     ),
     "selinux_booleans": _shape({"booleans": fields.booleans}, {}, lambda step: "node"),
+    "selinux_port": _shape(
+        {"port": fields.number(1, 65535), "label": fields.one_of("ssh_port_t")},
+        {},
+        lambda step: str(step["port"]),
+    ),
     "selinux_labels": _shape(
         {"site": fields.server, "roots": fields.list_of(fields.label_root, most=8, least=1)},
         dict(_STATE, labels=fields.file_labels),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.blueprint import firewall, steps
+from reconciler.blueprint import firewall, selinux, steps
 from reconciler.blueprint.model import Body, Step
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.fleet import Fleet
@@ -15,6 +15,8 @@ from reconciler.platforms import Platform, Repository
 LOGIN_COMMENT = "Reconciler login"
 """The comment by which the agent knows an account that is ours; any other account is left alone."""
 PANEL_USER = "panel"
+_SSH_PORT = 22
+"""The only port that every policy gives to sshd."""
 _SUDOERS = "/etc/sudoers.d/panel-logins"
 _JAIL = "/etc/fail2ban/jail.d/panel.local"
 _DNF = "/etc/systemd/system/dnf-automatic.service.d"
@@ -113,6 +115,9 @@ def _sshd(server: Server, platform: Platform, templates: Templates) -> Iterator[
         users = sorted({PANEL_USER, *ssh.allow_users, *(login.user for login in server.spec.logins)})
     if not (settings or users or ssh.ports):
         return
+    if selinux.in_use(server, platform):
+        for port in sorted(set(ssh.ports) - {_SSH_PORT}):
+            yield Step("selinux_port", str(port), {"port": port, "label": "ssh_port_t"})
     values = {"ports": ssh.ports, "settings": settings, "users": users}
     body = Body.of(templates.render("ssh/panel.conf.j2", values))
     expect: dict[str, Json] = {word.lower(): [value] for word, value in settings}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from reconciler.blueprint import steps
 from reconciler.blueprint.model import Body, Step
 from reconciler.blueprint.places import Places
 from reconciler.blueprint.templates import Templates
+from reconciler.desired import relay
 from reconciler.desired.kinds import Server, Site
 from reconciler.kit import assets
 from reconciler.kit.canonical import Json
@@ -55,8 +56,11 @@ def in_use(server: Server, platform: Platform) -> bool:
     return platform.selinux.declared(server.spec.selinux.mode) != "disabled"
 
 
-def policy(server: Server) -> Iterator[Step]:
-    """The module, the fleet's own rules and the switches. They come before everything that needs a type of the module."""
+def policy(server: Server, sites: Iterable[Site]) -> Iterator[Step]:
+    """The module, the fleet's own rules and the switches. They come before everything that needs a type of the module.
+
+    Of the server's `sites` it has whether the web server must reach an application by its port.
+    """
     yield steps.directory(FOLDER)
     te, fc = shipped("panel.te"), shipped("panel.fc")
     yield steps.file(f"{FOLDER}/panel.te", Body.of(te))
@@ -67,7 +71,8 @@ def policy(server: Server) -> Iterator[Step]:
         source = rules.source_of([rules.parse(rule) for rule in spec.rules])
         yield steps.file(f"{FOLDER}/{rules.LOCAL}.te", Body.of(source))
         yield module(rules.LOCAL)
-    switches: dict[str, Json] = {**dict.fromkeys(BOOLEANS, True), **spec.booleans}
+    relays = any(one.spec.proxy is not None and relay.needs_boolean(one.spec.proxy.upstream) for one in sites)
+    switches: dict[str, Json] = {**dict.fromkeys(BOOLEANS, True), relay.BOOLEAN: relays, **spec.booleans}
     yield Step("selinux_booleans", "node", {"booleans": dict(sorted(switches.items()))})
 
 

@@ -8,7 +8,7 @@ from reconciler.blueprint import database, host, selinux, software, steps, tls, 
 from reconciler.blueprint.model import Body, Section, Step
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.fleet import Fleet
-from reconciler.desired.kinds import Database, Server
+from reconciler.desired.kinds import Database, Server, Site
 from reconciler.platforms import Platform, Repository
 
 PANEL = "/etc/panel"
@@ -27,14 +27,18 @@ def section(
     """The section of `server`, on which every other section of the node depends.
 
     Of its `databases` it has what concerns their engine as a whole: whether that listens to the network, and to whom.
-    `fleet` has the people who log in there. Raises ValueError when one is missing.
+    `fleet` has the people who log in there, and the sites whose applications the web server must reach. Raises ValueError when one is missing.
     """
-    made = _steps(server, platform, templates, databases)
+    made = _steps(server, platform, templates, databases, tuple(fleet.sites(server.name)))
     return Section(server.address, (*made, *host.base(server, fleet, platform, templates)))
 
 
 def _steps(
-    server: Server, platform: Platform, templates: Templates, databases: Sequence[Database]
+    server: Server,
+    platform: Platform,
+    templates: Templates,
+    databases: Sequence[Database],
+    sites: Sequence[Site],
 ) -> Iterator[Step]:
     spec = server.spec
     for repository in _repositories(server, platform):
@@ -47,7 +51,7 @@ def _steps(
     yield steps.directory(PANEL)
     protected = selinux.in_use(server, platform)
     if protected:
-        yield from selinux.policy(server)
+        yield from selinux.policy(server, sites)
     yield steps.directory(FPM)
     yield steps.directory(LOGS, mode="0750")
     yield from tls.server(server, platform, templates)

@@ -7,8 +7,11 @@ from collections.abc import Collection, Sequence
 from reconciler.blueprint.model import Step
 from reconciler.kit.canonical import Json
 
-_NEVER = frozenset({"repository", "module", "hostname", "postgresql_cluster", "selinux_booleans", "release"})
+_NEVER = frozenset(
+    {"repository", "module", "hostname", "postgresql_cluster", "selinux_booleans", "selinux_port", "release"}
+)
 """Types that stay: what is installed may be used by others, a cluster is full of data, and how a switch stood is not known.
+The label of a port stays because sshd must be able to come back to it when a change of its ports is put back.
 Of packages only those of a piece of software go that a manifest names."""
 
 _IDENTITY = {

@@ -47,7 +47,7 @@ def describe(step: Step) -> str:
             words = f"unit {name}{_unit_state(step)}"
         case "firewall" | "sshd" | "timezone" | "swap" | "web_server" | "certificate" | "release":
             words = _describe_served(step)
-        case "selinux_module" | "selinux_booleans" | "selinux_labels":
+        case "selinux_module" | "selinux_booleans" | "selinux_labels" | "selinux_port":
             words = f"SELinux {_describe_selinux(step)}"
         case "postgresql_cluster":
             words = f"PostgreSQL cluster in {params['data']}"
@@ -86,6 +86,8 @@ def _issuer(step: Step) -> str:
 def _describe_selinux(step: Step) -> str:
     if step.type == "selinux_module":
         return f"policy module {step.target}"
+    if step.type == "selinux_port":
+        return f"port {step.target} ({step.params['label']})"
     return (
         f"booleans{_switches(step)}"
         if step.type == "selinux_booleans"

@@ -191,14 +191,6 @@ def _ssh(server: Server) -> Iterator[Finding]:
         message = f"spec.port is {spec.port}, on which sshd would not listen any more"
         hint = f"add {spec.port} to spec.ssh.ports; once that is applied, change spec.port and remove it"
         yield Finding(("spec", "ssh", "ports"), "daemon-shut-out", message, hint)
-    protected = platform.selinux.declared(spec.selinux.mode) != "disabled"
-    for place, port in enumerate(ssh.ports):
-        if port != 22 and protected:
-            message = f"SELinux keeps sshd from port {port}, and port labels are not managed"
-            hint = f"run `semanage port -a -t ssh_port_t -p tcp {port}` on the node first"
-            yield Finding(
-                ("spec", "ssh", "ports", place), "port-of-another-type", message, hint, severity="warning"
-            )
 
 
 def _logins(server: Server) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler.desired import caddy, host, tls
+from reconciler.desired import caddy, host, relay, tls
 from reconciler.desired.checks import ENV_OF_DATABASE, reserved_env
 from reconciler.desired.findings import Finding
 from reconciler.desired.fleet import Entry, FieldPath, Key
@@ -21,9 +21,6 @@ from reconciler.desired.kinds.keys import signing_fingerprint
 from reconciler.desired.problems import Source
 from reconciler.kit.text import did_you_mean
 from reconciler.platforms import for_os
-
-_HTTP_PORTS = frozenset({80, 81, 443, 488, 8008, 8009, 8443, 9000})
-"""The ports of http_port_t in the policies of Enterprise Linux and Debian: the only ones the web server may connect to."""
 
 Place = Callable[[Entry, FieldPath], Source]
 
@@ -201,9 +198,7 @@ def _refused(upstream: str, server: Server) -> bool:
     mode = for_os(server.spec.os.value).selinux.declared(selinux.mode)
     if mode != "enforcing" or any("laravel_nginx_t" in rule for rule in selinux.rules):
         return False
-    if upstream.startswith("unix:"):
-        return not upstream.removeprefix("unix:").startswith(("storage/", "tmp/"))
-    return int(upstream.rpartition(":")[2]) not in _HTTP_PORTS
+    return relay.out_of_reach(upstream, relays=selinux.booleans.get(relay.BOOLEAN, True))
 
 
 def _has_selinux(server: Server) -> bool:

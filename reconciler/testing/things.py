@@ -42,6 +42,7 @@ _COMPARED = {
     "sshd": ("sha256",),
     "timezone": ("zone",),
     "swap": ("size",),
+    "selinux_port": ("label",),
 }
 _NOTES = {
     "user": "the home is archived first",

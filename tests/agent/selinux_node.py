@@ -38,7 +38,20 @@ path = root + "/etc/selinux/targeted/contexts/files/file_contexts.local"
 lines = open(path).read().splitlines() if os.path.exists(path) else []
 known = {line.split()[0]: line.split()[-1] for line in lines}
 open(root + "/calls", "a").write(" ".join(sys.argv[2:]).replace(root, "") + "\n")
-if tool == "semanage":
+if tool == "semanage" and sys.argv[3] == "port":
+    store = root + "/var/lib/selinux/targeted/active/ports.local"
+    lines = open(store).read().splitlines() if os.path.exists(store) else []
+    ports = {line.split()[2]: line for line in lines}
+    number, verb = sys.argv[-1], sys.argv[4]
+    if verb == "-a" and number in (*ports, "8443"):
+        sys.exit("ValueError: Port tcp/%s already defined" % number)
+    if verb == "-d":
+        del ports[number]
+    else:
+        ports[number] = "portcon tcp %s system_u:object_r:%s:s0" % (number, sys.argv[6])
+    os.makedirs(os.path.dirname(store), exist_ok=True)
+    open(store, "w").write("".join(line + "\n" for line in ports.values()))
+elif tool == "semanage":
     assert sys.argv[3:] == ["import"]
     for line in sys.stdin.read().splitlines():
         words = shlex.split(line)

@@ -179,6 +179,31 @@ def test_booleans_are_set_in_one_call_and_kept(node: Here, talk: Talk) -> None:
     assert check(talk, wanted) == []
 
 
+def port(number: int) -> Step:
+    return {"type": "selinux_port", "key": f"selinux_port:{number}", "port": number, "label": "ssh_port_t"}
+
+
+def test_a_port_gets_its_label_once_and_keeps_it(node: Here, talk: Talk) -> None:
+    wanted = bundle(section("Server/web1", port(2222), port(8443)))
+    assert check(talk, wanted) == ["selinux_port:2222", "selinux_port:8443"]
+    assert state(talk.apply(1, wanted)) == "succeeded"
+    verbs = [line.split()[2] + " " + line.split()[-1] for line in calls(node)]
+    # the policy has a label for 8443: that one is changed
+    assert verbs == ["-a 2222", "-a 8443", "-m 8443"]
+    assert check(talk, wanted) == []
+    assert state(talk.apply(2, wanted)) == "unchanged"
+    node.write(
+        "/var/lib/selinux/targeted/active/ports.local", "portcon tcp 2222 system_u:object_r:http_port_t:s0\n"
+    )
+    assert check(talk, wanted) == ["selinux_port:2222", "selinux_port:8443"]
+
+
+def test_the_label_of_a_port_goes_back_when_its_section_fails(node: Here, talk: Talk) -> None:
+    failing = bundle(section("Server/web1", port(2222), booleans(no_such_switch=True)))
+    assert state(talk.apply(1, failing)) != "succeeded"
+    assert "2222" not in node.path("/var/lib/selinux/targeted/active/ports.local").read_text()
+
+
 def test_the_contexts_of_all_sites_are_one_transaction(node: Here, talk: Talk) -> None:
     for user in ("web1", "web2"):
         node.write(f"/home/{user}/storage/a.txt", "")

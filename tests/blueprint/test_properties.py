@@ -124,7 +124,7 @@ def test_after_removing_everything_only_what_is_never_undone_is_left(fleet: Flee
     bundle = _bundle(fleet, blueprint.masked)
     gone = Bundle(bundle.server, bundle.package_manager, tuple(_undo(fleet, ())))
     left = _node_after(_node_after({}, bundle), gone).values()
-    stays = {"repository", "module", "hostname", "postgresql_cluster", "selinux_booleans"}
+    stays = {"repository", "module", "hostname", "postgresql_cluster", "selinux_booleans", "selinux_port"}
     for step in left:
         named = step.type == "package" and "software" in step.params
         kept = (

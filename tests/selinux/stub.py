@@ -14,6 +14,8 @@ Family = Literal["el", "refpolicy"]
 FAMILIES: tuple[Family, ...] = ("el", "refpolicy")
 
 EL_ONLY = {
+    "firewalld_etc_rw_t",
+    "firewalld_t",
     "hostname_etc_t",
     "journalctl_exec_t",
     "machineid_t",
@@ -23,6 +25,7 @@ EL_ONLY = {
     "rpm_t",
     "setsebool_exec_t",
     "setsebool_t",
+    "sshd_unit_file_t",
     "systemd_systemctl_exec_t",
     "systemd_unit_file_t",
     "systemd_unit_file_type",
@@ -37,10 +40,22 @@ REFPOLICY_ONLY = {
     "git_exec_t",
     "systemd_journal_t",
     "postgresql_unit_t",
+    "sshd_unit_t",
     "systemd_unit_t",
     "systemdunit",
 }
-IN_BOTH = {"boot_t", "httpd_t", "initrc_t", "modules_object_t", "su_exec_t", "unconfined_r", "unconfined_t"}
+IN_BOTH = {
+    "boot_t",
+    "fail2ban_t",
+    "httpd_t",
+    "initrc_t",
+    "iptables_exec_t",
+    "iptables_t",
+    "modules_object_t",
+    "su_exec_t",
+    "unconfined_r",
+    "unconfined_t",
+}
 
 _FILES = "file dir lnk_file sock_file fifo_file chr_file"
 _ON_FILES = (
@@ -111,6 +126,7 @@ def base(module: str, family: Family) -> str:
         lines.append(f"mlsconstrain file {{ create relabelto }} {_EXACTLY};")
     lines += [f"attribute {name};" for name in wanted["attribute"]]
     lines += [f"type {name};" for name in wanted["type"]]
+    lines.append("typeattribute unreserved_port_t unreserved_port_type;")
     lines += [f"role {name};" for name in ("object_r", *wanted["role"])]
     lines += [f"role {name} types {{ {types} }};" for name in wanted["role"]]
     lines.append("allow init_t self:process { signal };")

@@ -118,6 +118,19 @@ def test_the_web_server_is_reloaded_only_while_the_boolean_is_on(
     assert set(asked(whole.with_boolean("panel_can_manage_users"), questions).values()) == {"type"}
 
 
+def test_the_web_server_reaches_applications_behind_ports_only_while_the_boolean_is_on(
+    family: Family, whole: Policy
+) -> None:
+    table = "{who}  {port}/none  tcp_socket  name_connect"
+    upstream = matrix.questions(family, table.format(who="nginx/none", port="unreserved_port_t"))
+    assert set(asked(whole, upstream).values()) == {"type"}
+    relaying = whole.with_boolean("panel_can_relay")
+    assert set(asked(relaying, upstream).values()) == {"allowed"}
+    others = matrix.questions(family, table.format(who="nginx/none", port="ssh_port_t"))
+    others += matrix.questions(family, table.format(who="php/one", port="unreserved_port_t"))
+    assert set(asked(relaying, others).values()) == {"type"}
+
+
 def test_booleans_gate_nothing_else(family: Family, whole: Policy) -> None:
     questions = matrix.questions(family)
     both = whole.with_boolean("panel_can_manage_users").with_boolean("panel_can_reload_nginx")

@@ -56,6 +56,7 @@ def test_the_domains_types_and_booleans_of_the_plan_are_there() -> None:
     assert re.findall(r"^bool (\w+) (\w+);", MODULE, re.MULTILINE) == [
         ("panel_can_manage_users", "false"),
         ("panel_can_reload_nginx", "false"),
+        ("panel_can_relay", "false"),
     ]
 
 
@@ -63,7 +64,7 @@ def test_every_context_has_a_type_that_exists_and_no_level_of_a_site() -> None:
     for fields in CONTEXTS:
         user, role, kind, level = fields[-1].split(":")
         assert (user, role, level) == ("system_u", "object_r", "s0")
-        assert kind in DECLARED | {"httpd_exec_t", "httpd_sys_content_t"}
+        assert kind in DECLARED | {"httpd_exec_t", "httpd_sys_content_t", "swapfile_t"}
 
 
 @pytest.mark.parametrize(

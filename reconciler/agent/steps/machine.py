@@ -2,10 +2,11 @@
 
 import os
 import shutil
+import stat
 from contextlib import suppress
 from typing import Any, Dict, Optional
 
-from .. import atomic, places, process, walk
+from .. import atomic, places, process, selinux, walk
 from ..faults import StepFault, cause, os_fault
 from ..observe import World
 from ..vocabulary import Step
@@ -152,7 +153,9 @@ class Swap(Handler):
         """All blocks are allocated: swapon refuses holes. Where the file system cannot set them aside (or, as btrfs, wants
         no copy on write), zeros are written. Raises OSError."""
         path = places.real(_SWAP)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with selinux.creating(_SWAP, stat.S_IFREG):  # mkswap's domain may write to no other type
+            fd = os.open(path, flags, 0o600)
         try:
             process.run(
                 ["chattr", "+C", path], timeout=30
