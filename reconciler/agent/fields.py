@@ -7,6 +7,7 @@ import re
 from typing import Any, Callable, FrozenSet, List, Optional, Tuple
 
 Check = Callable[[Any], None]
+_MOST_PACKAGES = 256
 
 # Prefixes of everything that may be written; those without a final slash are completed by the rest of a name.
 PREFIXES = (
@@ -88,6 +89,15 @@ def list_of(item: Check, most: int, least: int = 0) -> Check:
             raise ValueError("names something twice")
 
     return check
+
+
+def versions(value: Any) -> None:
+    """Packages and the version of each."""
+    if not isinstance(value, dict) or not 1 <= len(value) <= _MOST_PACKAGES:
+        raise ValueError("is not an object of 1 to {} packages".format(_MOST_PACKAGES))
+    for name, given in value.items():
+        package(name)
+        version(given)
 
 
 def number(least: int, most: int) -> Check:
@@ -230,6 +240,7 @@ new_account = _but_not(
     "the system",
 )
 package = pattern(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,127}", "a plain package name")
+version = pattern(r"[A-Za-z0-9][A-Za-z0-9.+:~^_-]{0,255}", "the version of a package")
 module = pattern(r"[a-z][a-z0-9-]{0,63}", "the name of a module")
 stream = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", "the name of a stream")
 software = pattern(

@@ -21,6 +21,7 @@ from . import (
     observe,
     places,
     reboot,
+    updates,
 )
 from .bundle import KEPT, Bundle, Shelf
 from .compare import compare
@@ -34,6 +35,7 @@ Emit = Callable[[Dict[str, Any]], None]
 PROTOCOL = 1
 _CONFIRM_SECONDS = 120
 _MOST_UNITS = 256
+_MOST_PACKAGES = 256
 _MOST_DENIALS = 1000
 
 
@@ -221,6 +223,11 @@ class Conversation:
         except ValueError as error:
             raise Refusal("bad_request", "cursor {}".format(error)) from None
         return denials.collect(cursor, most)
+
+    def updates(self, request: Request, emit: Emit) -> Result:
+        """What the repositories offer for packages that are installed."""
+        names = _field(request, "packages", fields.list_of(fields.package, most=_MOST_PACKAGES, least=1))
+        return {"packages": updates.available(names)}
 
     def inventory(self, request: Request, emit: Emit) -> Result:
         """What is on the node, for an import."""

@@ -251,6 +251,9 @@ def _ask(step: Step, section: str, context: Context) -> None:
     """Note what the change will make necessary, before it is made."""
     for unit, action in context.demands.of(step["key"]):
         context.pending.ask_unit(unit, action, section)
+    for action in ("reload", "restart"):
+        for unit in step.get(action, ()):
+            context.pending.ask_unit(unit, action, section)
     if step.get("validate"):
         context.pending.ask_validator(step["validate"], section)
     if step.get("path", "").startswith(UNIT_FOLDER):

@@ -7,6 +7,7 @@ from .faults import Refusal
 
 Step = Dict[str, Any]
 MAX_STEPS = 50000
+_MOST_UNITS = 5000
 
 
 class Shape(NamedTuple):
@@ -66,6 +67,15 @@ def _shape(
 # A removal needs only the target; the other fields of these types are required when the state is present.
 SHAPES: Dict[str, Shape] = {
     "package": _shape({"name": fields.package}, dict(_STATE, software=fields.software), _named("name")),
+    "upgrade": _shape(
+        {"software": fields.software, "packages": fields.versions},
+        {
+            "reload": fields.list_of(fields.unit, most=_MOST_UNITS),
+            "restart": fields.list_of(fields.unit, most=_MOST_UNITS),
+            "validate": fields.nullable(_validator),
+        },
+        _named("software"),
+    ),
     "repository": _shape(
         {"package": fields.package}, {"url": fields.nullable(fields.url)}, _named("package")
     ),

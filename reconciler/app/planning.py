@@ -20,7 +20,7 @@ from reconciler.plan.ignore import judge
 from reconciler.plan.make import make_plan
 from reconciler.plan.model import Action, Change, DriftItem, Plan
 from reconciler.plan.offline import recorded_from
-from reconciler.plan.steps import checked_steps
+from reconciler.plan.steps import checked_steps, upgrade_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # a plan between commits needs no database and no SSH, and pays for neither
@@ -172,6 +172,23 @@ def rotation(recorded: Recorded) -> Plan:
             steps=checked_steps(resource.steps, renderer),
         )
         if resource.rotating
+        else _as_it_is(resource)
+        for _, resource in sorted(recorded.resources.items())
+    ]
+    return replace(repairs(recorded, None), changes=tuple(changes))
+
+
+def upgrade(recorded: Recorded) -> Plan:
+    """The plan that carries out the upgrades of software that were asked for and changes nothing else, from the record alone."""
+    changes = [
+        replace(
+            _as_it_is(resource),
+            action=Action.UPDATE,
+            reason_code="upgrade",
+            reason=reasons.upgrade(resource.upgrading),
+            steps=upgrade_steps(resource),
+        )
+        if resource.upgrading
         else _as_it_is(resource)
         for _, resource in sorted(recorded.resources.items())
     ]

@@ -131,7 +131,7 @@ class Places:
     @property
     def redis_unit(self) -> str:
         """The unit that runs it."""
-        return f"panel-redis-{self.site}.service"
+        return redis_unit(self.site)
 
     unit_folder: ClassVar[str] = "/etc/systemd/system"
     """Where the unit files are."""
@@ -170,7 +170,7 @@ class Places:
     @property
     def unit(self) -> str:
         """The unit that runs the site's php-fpm."""
-        return f"panel-fpm-{self.site}.service"
+        return fpm_unit(self.site)
 
     @property
     def unit_file(self) -> str:
@@ -219,3 +219,13 @@ def kib(size: str) -> int:
 def request_seconds(max_execution_time: int) -> int:
     """How long one request may take by the wall clock: PHP's own limit counts only time spent computing."""
     return max_execution_time + 30
+
+
+def fpm_unit(site: str) -> str:
+    """The unit that runs a site's php-fpm."""
+    return f"panel-fpm-{site}.service"
+
+
+def redis_unit(site: str) -> str:
+    """The unit that runs a site's Redis."""
+    return f"panel-redis-{site}.service"

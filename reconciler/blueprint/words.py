@@ -30,6 +30,8 @@ def describe(step: Step) -> str:
     match step.type:
         case "package" | "hostname" | "group":
             words = f"{step.type} {params['name']}"
+        case "upgrade":
+            words = f"newer packages of {name}"
         case "module" | "repository":
             words = (
                 f"module stream {name}:{params['stream']}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler import blueprint
-from reconciler.blueprint import SecretSource
+from reconciler.blueprint import SecretSource, upgrading
 from reconciler.blueprint.model import Bundle, Section, Step
 from reconciler.desired.fleet import Entry, Fleet, Key, Origin
 from reconciler.desired.kinds import Database, Kind, Server, Site
@@ -15,6 +15,7 @@ from reconciler.kit.canonical import Json
 from reconciler.plan.manifests import parse
 from reconciler.plan.model import Action, Change, Plan
 from reconciler.plan.recorded import Recorded
+from reconciler.platforms import for_os
 
 Identities = Mapping[Key, Mapping[str, str]]
 _WAYS = frozenset({"address", "port", "os", "sshKey", "hostKey"})
@@ -187,7 +188,7 @@ def software_of(bundle: Bundle) -> dict[str, str]:
         step.key: str(step.params["software"])
         for section in bundle.sections
         for step in section.steps
-        if step.type == "package" and step.params.get("software")
+        if step.type in ("package", "upgrade") and step.params.get("software")
     }
 
 
@@ -211,6 +212,25 @@ def removals(node: NodeWork, recorded: Recorded, wanted: Mapping[str, tuple[Step
             keep = frozenset(step.key for step in wanted.get(str(change.key), ())) if stays else frozenset()
             found.append((change, keep))
     return _undoing(found, recorded)
+
+
+def upgrades(node: NodeWork, recorded: Recorded, fleet: Fleet) -> list[Section]:
+    """The section, if any, of the upgrades of this node's software that were asked for; `fleet` is what it is to have."""
+    key = Key(Kind.SERVER, node.name)
+    found = recorded.resources.get(key)
+    if found is None or not found.upgrading or node.change(key) is None:
+        return []
+    steps = upgrading.steps(node.server, fleet, for_os(node.server.spec.os.value), found.upgrading)
+    return [Section(str(key), steps)] if steps else []
+
+
+def together(*groups: Sequence[Section]) -> list[Section]:
+    """Sections by their ids, the steps of the later groups behind those of the earlier ones."""
+    found: dict[str, Section] = {}
+    for section in (section for group in groups for section in group):
+        known = found.get(section.id)
+        found[section.id] = replace(known, steps=(*known.steps, *section.steps)) if known else section
+    return list(found.values())
 
 
 def uninstalls(

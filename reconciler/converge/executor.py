@@ -167,7 +167,10 @@ class Executor:
         for key in work.keys:
             run.begins(key, _action(work.change(key)))
         of = {str(key): run.started[key].id for key in work.keys}
-        undo = assemble.removals(work, run.recorded, run.masked)
+        undo = assemble.together(
+            assemble.removals(work, run.recorded, run.masked),
+            assemble.upgrades(work, run.recorded, run.nodes.get(work.name, Fleet())),
+        )
         apply_id = run.applies[work.name]
         answer = await self._ask(run, work.server, of, undo, apply_id)
         why = self._stops.pop(apply_id, "")

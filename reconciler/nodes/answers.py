@@ -169,6 +169,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """An installed package's version, and the newer one that its node's repositories have, None when they have none."""
+
+    installed: str
+    available: str | None
+
+
+@dataclass(frozen=True)
 class UnitState:
     """How a unit is doing, in systemd's words (ActiveState, SubState, Result, NRestarts, Description, LoadState).
 
@@ -428,6 +436,20 @@ def _unit(value: Json) -> UnitState:
         description=_text(source, "description", "unit"),
         load=_text(source, "load", "unit"),
     )
+
+
+def updates(source: Object) -> Mapping[str, Offer]:
+    """Reads the result of `updates`."""
+    found = _object(source.get("packages"), "updates.packages")
+    return {name: _offer(item) for name, item in found.items()}
+
+
+def _offer(value: Json) -> Offer:
+    source = _object(value, "offer")
+    newer = source.get("available")
+    if newer is not None and not isinstance(newer, str):
+        raise Malformed("offer.available is no version")
+    return Offer(_text(source, "installed", "offer"), newer)
 
 
 def denials(source: Object) -> Denials:

@@ -23,6 +23,7 @@ from .answers import (
     Hello,
     Malformed,
     Object,
+    Offer,
     Outcome,
     Prepared,
     UnitState,
@@ -39,6 +40,8 @@ BLOB_PART = 4 * 1024 * 1024
 # Seconds an answer may take. Those of apply and status come from the caller: a first converge installs packages.
 HELLO_WITHIN = 20.0
 ASIDE_WITHIN = 30.0
+UPDATES_WITHIN = 900.0
+"""Seconds for a node to fetch the lists of its repositories, waiting for the package manager's lock meanwhile."""
 CHECK_WITHIN = 120.0
 TRANSFER_WITHIN = 120.0
 APPLY_WITHIN = 3600.0
@@ -222,6 +225,15 @@ class Conversation:
         if len(result.events) > most:
             raise self._malformed(f"avc told {len(result.events)} events, asked for {most}")
         return result
+
+    async def updates(self, packages: Sequence[str]) -> Mapping[str, Offer]:
+        """What the node's repositories offer for those of these packages (256 at most) that are installed.
+
+        The node fetches the lists of its repositories first. Raises besides AgentFault `packages` with what its package
+        manager said.
+        """
+        request: dict[str, Json] = {"packages": list(packages)}
+        return self._read(answers.updates, await self._request("updates", request, UPDATES_WITHIN))
 
     async def inventory(self) -> Inventory:
         """What is on the node, for an import; changes nothing."""

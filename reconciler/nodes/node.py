@@ -28,6 +28,7 @@ from .answers import (
     Event,
     Hello,
     Object,
+    Offer,
     Outcome,
     Prepared,
     UnitState,
@@ -141,6 +142,10 @@ class Node:
     async def avc(self, cursor: Object | None, most: int) -> Denials:
         """As `Conversation.avc`; works while another task follows an apply."""
         return await self._ask(lambda agent: agent.avc(cursor, most), aside=True)
+
+    async def updates(self, packages: Sequence[str]) -> Mapping[str, Offer]:
+        """As `Conversation.updates`; works while another task follows an apply."""
+        return await self._ask(lambda agent: agent.updates(packages), aside=True)
 
     async def inventory(self) -> Inventory:
         """As `Conversation.inventory`."""

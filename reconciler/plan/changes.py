@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from reconciler.blueprint.model import Step
+from reconciler.blueprint.upgrading import restarts
 from reconciler.desired.fleet import FieldPath, Key
 from reconciler.desired.problems import Source
 from reconciler.plan import reasons
@@ -17,7 +18,7 @@ from reconciler.plan.model import Action, Change, PlannedStep, Risk
 from reconciler.plan.rendered import Rendered
 from reconciler.plan.sections import SectionRenderer
 from reconciler.plan.standing import Stand
-from reconciler.plan.steps import checked_steps, removal_steps, step_changes
+from reconciler.plan.steps import checked_steps, removal_steps, step_changes, upgrade_steps
 
 
 class Deciding:
@@ -83,6 +84,7 @@ class Deciding:
         steps = () if wanted is had else step_changes(had, wanted, self._keep(draft), self._renderer)
         if found.failed or found.rotating:
             steps = self._looked_at_again(draft, steps)
+        steps = (*upgrade_steps(found), *steps)
         if previous is not None:
             place = self._locate(key, ("metadata", "annotations", "reconciler/moved-from"))
             place = place or self._locate(key, ())
@@ -94,6 +96,9 @@ class Deciding:
             return self._change(draft, "retry", reasons.RETRY, place, steps, Action.UPDATE)
         if found.rotating:
             return self._change(draft, "rotation", reasons.ROTATION, place, steps, Action.UPDATE)
+        if found.upgrading:
+            reason = reasons.upgrade(found.upgrading)
+            return self._change(draft, "upgrade", reason, place, steps, Action.UPDATE)
         if not steps:
             return self._change(draft, "unchanged", reasons.UNCHANGED, place, ())
         if causes := self._causes(draft):
@@ -198,6 +203,9 @@ class Deciding:
             case Action.UPDATE:
                 risks.update(rules.risk(diff.path) for diff in change.diffs)
                 if any(step.op == "delete" and _serves(step.key) for step in change.steps):
+                    risks.add(Risk.RESTART)
+                found = [step.key.partition(":") for step in change.steps]
+                if any(kind == "upgrade" and restarts(piece) for kind, _, piece in found):
                     risks.add(Risk.RESTART)
             case Action.NO_OP | Action.FORGET:
                 return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reconciler.blueprint.upgrading import Upgrade
 from reconciler.desired.fleet import FieldPath, Key
 from reconciler.kit.text import count
 from reconciler.plan.model import Action, FieldDiff
@@ -50,6 +51,11 @@ def removed(action: Action, kind: str) -> str:
 def dependency(causes: Sequence[Key]) -> str:
     """Another resource changes what this one has on its node."""
     return f"{_list([str(key) for key in causes])} {'changes' if len(causes) == 1 else 'change'} what it has on its node"
+
+
+def upgrade(asked: Sequence[Upgrade]) -> str:
+    """Which upgrades of software were asked for."""
+    return f"an upgrade was asked for: {_list([one.words for one in asked])}"
 
 
 def waiting(why: str, diffs: int) -> str:

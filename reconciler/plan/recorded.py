@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.blueprint.model import Step
+from reconciler.blueprint.upgrading import Upgrade
 from reconciler.desired.fleet import Key
 from reconciler.desired.problems import Source
 from reconciler.kit.canonical import Json
@@ -30,6 +31,8 @@ class RecordedResource:
     """The last reconcile of it failed, so it must be tried again although nothing changed."""
     rotating: bool = False
     """A new password of it, or of its database, is on its way to the node."""
+    upgrading: Sequence[Upgrade] = ()
+    """Upgrades of a server's software that were asked for."""
     engine: str = ""
     """What rendered `steps` (the program and its templates, as plans name it). When it is the engine that plans, and the
     manifests are as recorded, nothing is rendered again; empty when unknown."""

@@ -36,6 +36,6 @@ def _quiet(draft: Draft, recorded: Recorded, engine: str) -> bool:
     found = draft.standing.recorded
     if draft.standing.stand is not Stand.WANTED or found is None:
         return True
-    if found.failed or found.rotating:
+    if found.failed or found.rotating or found.upgrading:
         return False
     return draft.server is None or recorded.offline or (found.engine == engine and engine != "")

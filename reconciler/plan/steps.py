@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from reconciler.blueprint.model import Step
+from reconciler.blueprint.upgrading import effect
 from reconciler.kit import canonical
 from reconciler.plan.model import PlannedStep
+from reconciler.plan.recorded import RecordedResource
 from reconciler.plan.sections import SectionRenderer
 
 
@@ -29,6 +31,14 @@ def removal_steps(
     """The steps that undo `before` but for what is in `keep`."""
     return tuple(
         PlannedStep("delete", step.key, renderer.describe(step)) for step in renderer.removals(before, keep)
+    )
+
+
+def upgrade_steps(found: RecordedResource) -> tuple[PlannedStep, ...]:
+    """The upgrades of a server's software that were asked for."""
+    return tuple(
+        PlannedStep("update", f"upgrade:{one.software}", f"{one.words}; {effect(one.software)}")
+        for one in found.upgrading
     )
 
 

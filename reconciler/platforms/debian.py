@@ -107,6 +107,7 @@ def platform(major: int, *, php: str, postgresql: str, http2: Http2) -> Platform
         postgresql=PostgreSql(
             package=f"postgresql-{postgresql}",
             unit="postgresql.service",  # hands a reload on to postgresql@<version>-main
+            process=f"postgresql@{postgresql}-main.service",
             data=f"/var/lib/postgresql/{postgresql}/main",
             setup="none",
             hba=f"/etc/postgresql/{postgresql}/main/pg_hba.conf",

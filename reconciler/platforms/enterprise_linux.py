@@ -122,6 +122,7 @@ def platform(
         postgresql=PostgreSql(
             package=postgresql,
             unit="postgresql.service",
+            process="postgresql.service",
             data="/var/lib/pgsql/data",
             setup="el",
             hba="/var/lib/pgsql/data/pg_hba.conf",

@@ -142,11 +142,13 @@ class MariaDb:
 class PostgreSql:
     """Where PostgreSQL is. `setup` is how a cluster is made: `el` by postgresql-setup, `none` by the package.
 
+    `process` is the unit whose main process is the server; `unit` may only hand on what it is told.
     `tls`: a cluster comes with a certificate and encrypts what clients ask it to.
     """
 
     package: str
     unit: str
+    process: str
     data: str
     setup: str
     hba: str

@@ -15,6 +15,7 @@ from reconciler.kit import canonical
 from reconciler.plan.kinds import spec_of
 from reconciler.plan.model import Change
 from reconciler.plan.recorded import Recorded, RecordedResource
+from reconciler.record import software
 from reconciler.store import Tx
 from reconciler.store.queries import conditions, databases, inventory, revisions, servers
 from reconciler.store.queries.inventory import InventoryEntry
@@ -44,7 +45,7 @@ def recorded(tx: Tx, fleet: str | None = None, on: Collection[str] | None = None
     """
     ready = conditions.ready(tx)
     entries = inventory.all(tx, fleet, on)
-    rotating = _rotating(tx, entries)
+    rotating, upgrading = _rotating(tx, entries), software.upgrading(tx)
     resources = {}
     for entry in entries:
         key = Key(Kind(entry.kind), entry.name)
@@ -58,6 +59,7 @@ def recorded(tx: Tx, fleet: str | None = None, on: Collection[str] | None = None
             source=Source(entry.path, entry.line) if entry.path else None,
             failed=(entry.kind, entry.name) not in ready,
             rotating=key in rotating,
+            upgrading=upgrading.get(entry.name, ()) if entry.kind == Kind.SERVER.value else (),
             engine=entry.engine,
         )
     newest = revisions.newest(tx, fleet=fleet or MAIN)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import cast, get_args
 
+from reconciler.blueprint.upgrading import Upgrade
 from reconciler.desired.kinds import Server
 from reconciler.store import Tx
 from reconciler.store.queries import servers, software_installations
@@ -76,7 +77,7 @@ def _withdraw(
     elif record.action == "install":
         off = of not in declared
     else:
-        off = False
+        off = of not in declared or of not in present
     if off and record.status != "failed":
         software_installations.advance(tx, record.id, "failed", reason="it is not asked for any more")
 
@@ -100,9 +101,12 @@ def finish(tx: Tx, server: str, versions: Mapping[str, str], failure: str = "") 
     if row is None:
         return
     for record in software_installations.open_records(tx, row.id):
+        version = versions.get(spelt(record.type, record.version))
+        if record.action == "upgrade" and record.status != "failed":
+            _end_upgrade(tx, record, version, failure)
+            continue
         if record.action != "install" or record.status == "failed":
             continue
-        version = versions.get(spelt(record.type, record.version))
         if failure and version is None:
             software_installations.advance(tx, record.id, "failed", reason=failure)
         else:
@@ -111,6 +115,38 @@ def finish(tx: Tx, server: str, versions: Mapping[str, str], failure: str = "") 
         version = versions.get(spelt(kind, series))
         if version is not None and version != record.installed_version:
             software_installations.note_version(tx, record.id, version)
+
+
+def _end_upgrade(tx: Tx, record: SoftwareInstallation, version: str | None, failure: str) -> None:
+    """What the node has decides: a server may fail by something else."""
+    moved = version is not None and version != record.installed_version
+    if failure and not moved:
+        software_installations.advance(tx, record.id, "failed", reason=failure)
+    else:
+        software_installations.advance(tx, record.id, "installed", version=version)
+
+
+def ask_upgrade(tx: Tx, server: str, upgrade: Upgrade) -> None:
+    """Record that software of a server is to be upgraded, for the next reconcile of it."""
+    row, of = servers.get(tx, server), named(upgrade.software)
+    if row is not None and of is not None:
+        packages = {name: list(versions) for name, versions in upgrade.packages.items()}
+        software_installations.ask_upgrade(tx, server_id=row.id, type=of[0], version=of[1], packages=packages)
+
+
+def upgrading(tx: Tx) -> dict[str, tuple[Upgrade, ...]]:
+    """The upgrades that are on their way to their nodes, by the server's name."""
+    names = {row.id: row.name for row in servers.all(tx)}
+    return {
+        names[server]: tuple(_upgrade(record) for record in found)
+        for server, found in software_installations.upgrading(tx).items()
+        if server in names
+    }
+
+
+def _upgrade(record: SoftwareInstallation) -> Upgrade:
+    packages = {name: (pair[0], pair[1]) for name, pair in (record.packages or {}).items()}
+    return Upgrade(spelt(record.type, record.version), packages)
 
 
 def finish_removal(tx: Tx, server: str, failure: str = "", only: Collection[str] | None = None) -> None:
@@ -131,7 +167,10 @@ def interrupted(tx: Tx, server: str, why: str = INTERRUPTED) -> None:
     if row is None:
         return
     for record in software_installations.open_records(tx, row.id):
-        if record.status != "failed":
+        if record.action == "upgrade" and record.status == "installing":
+            # nobody failed: the next reconcile goes on with it, since the node may have stopped in its middle
+            software_installations.advance(tx, record.id, "pending")
+        elif record.action != "upgrade" and record.status != "failed":
             software_installations.advance(tx, record.id, "failed", reason=why)
 
 

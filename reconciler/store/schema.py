@@ -18,7 +18,7 @@ from reconciler.store.faults import translated
 APPLICATION_ID = 0x52434E4C
 """`RCNL`, in the file's header: tells our databases from those of other programs."""
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """All schema revisions, oldest first. Kept here so that an ordinary start need not load Alembic."""
 
 HEAD = REVISIONS[-1]

@@ -140,6 +140,7 @@ software_installations = sa.Table(
     text("status", default="pending"),
     text("installed_version", null=True),
     text("reason", null=True),
+    json("packages", null=True),
     *stamps(),
     one_of("type", words.SoftwareType),
     one_of("action", words.SoftwareAction),

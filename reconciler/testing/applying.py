@@ -148,7 +148,7 @@ class Apply:
             change.field == "active" and change.after for change in found.changes
         )
         try:
-            if first["type"] in ("package", "repository"):
+            if first["type"] in ("package", "repository", "upgrade"):
                 yield from self._lock()
             yield Pause(self._site.step_seconds, waits=starts)
             if starts and self._journal.cancelled:
@@ -197,11 +197,11 @@ class Apply:
         self._journal.finish(self._waiting.finished(outcome, self._journal))
 
     def _versions(self) -> dict[str, str]:
-        """What is installed of each piece of software: every package is of one version here."""
+        """What is installed of each piece of software: the version of its first package."""
         return {
-            str(step["software"]): "1.0-1"
+            str(step["software"]): things.version_of(self._site.things[str(step["key"])])
             for section in self._course.chosen
-            for step in section.steps
+            for step in reversed(section.steps)
             if step["type"] == "package" and step.get("software") and not things.absent(step)
             if self._site.things.get(str(step["key"])) is not None
         }

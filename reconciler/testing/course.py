@@ -134,7 +134,8 @@ class Course:
     def begin(self, state: State, step: Step, difference: Difference) -> None:
         """Write down that a step begins, what it makes necessary, and how to put it back."""
         section, debts = state.section.id, self.site.debts
-        for unit, action in self._demands.of(step["key"]):
+        named = [(unit, action) for action in ("reload", "restart") for unit in step.get(action, ())]
+        for unit, action in (*self._demands.of(step["key"]), *named):
             was, sections = debts.units.get(unit, (action, set()))
             stronger = "restart" if "restart" in (was, action) else "reload"
             debts.units[unit] = (stronger, sections | {section})

@@ -26,6 +26,7 @@ from reconciler.nodes.answers import (
     Facts,
     Hello,
     Object,
+    Offer,
     Outcome,
     Prepared,
     RebootFact,
@@ -47,6 +48,7 @@ AGENT = "f" * 64
 DEBIAN_12 = Facts("debian", "12", "", "node", "6.1.0", "x86_64", "apt", "disabled", "boot-1", "machine-1")
 NO_SPACE = "no space left on the file system"
 _MOST_UNITS = 256
+_MOST_PACKAGES = 256
 _MOST_DENIALS = 1000
 
 
@@ -225,6 +227,18 @@ class Machine:
         """The request `units`."""
         _check(fields.list_of(fields.unit, most=_MOST_UNITS, least=1), list(names), "names")
         return {name: self.unit_states.get(name) or self._unit(name) for name in names}
+
+    def offer(self, names: Sequence[str]) -> Mapping[str, Offer]:
+        """The request `updates`. A package is offered a newer version by the `newer` of its thing."""
+        _check(fields.list_of(fields.package, most=_MOST_PACKAGES, least=1), list(names), "packages")
+        if holder := self.trouble.locked:
+            raise Refusal("packages", f"the package manager is locked by {holder}; waited 30 seconds")
+        found = {name: self.things.get(f"package:{name}") for name in sorted(names)}
+        return {
+            name: Offer(things.version_of(thing), thing.get("newer"))
+            for name, thing in found.items()
+            if thing is not None
+        }
 
     def tell_denials(self, cursor: Object | None, most: int) -> Denials:
         """The request `avc`."""

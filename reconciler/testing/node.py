@@ -30,6 +30,7 @@ from reconciler.nodes.answers import (
     Facts,
     Hello,
     Object,
+    Offer,
     Outcome,
     Prepared,
     UnitState,
@@ -41,6 +42,7 @@ from reconciler.nodes.conversation import (
     CONFIRM_WITHIN,
     HELLO_WITHIN,
     TRANSFER_WITHIN,
+    UPDATES_WITHIN,
     OnEvent,
 )
 from reconciler.nodes.inventory import Inventory
@@ -170,6 +172,10 @@ class FakeNode(Machine):
     async def avc(self, cursor: Object | None, most: int) -> Denials:
         """As `Node.avc`."""
         return await self._ask("avc", ASIDE_WITHIN, lambda: self.tell_denials(cursor, most))
+
+    async def updates(self, packages: Sequence[str]) -> Mapping[str, Offer]:
+        """As `Node.updates`: what the machine's `newer` offers."""
+        return await self._ask("updates", UPDATES_WITHIN, lambda: self.offer(packages))
 
     async def inventory(self) -> Inventory:
         """As `Node.inventory`: what the machine's `found` holds."""

@@ -115,7 +115,12 @@ def _compare(things: Things, step: Step) -> _Found | None:
     kind = step["type"]
     if kind in _PATHS:
         return _compare_path(things, step)
-    special = {"unit": _compare_unit, "release": _compare_release, "web_server": _compare_web_server}
+    special = {
+        "upgrade": _compare_upgrade,
+        "unit": _compare_unit,
+        "release": _compare_release,
+        "web_server": _compare_web_server,
+    }
     if kind in special:
         return special[kind](things, step)
     if kind.endswith("_grant"):
@@ -145,6 +150,31 @@ def _compare(things: Things, step: Step) -> _Found | None:
     changes = [*([("adopted", False, True)] if foreign else []), *_changes(now, step)]
     note = NOT_OURS if foreign and not step.get("adopt") else ""
     return ("update", changes, note) if changes else None
+
+
+def version_of(package: Thing) -> str:
+    """The version of an installed package; they are all of the same one until they are upgraded."""
+    return str(package.get("version", "1.0-1"))
+
+
+def _compare_upgrade(things: Things, step: Step) -> _Found | None:
+    due = _due(things, step)
+    changes = [(name, step["packages"][name], "newer") for name in due]
+    return ("update", changes, "") if changes else None
+
+
+def _due(things: Things, step: Step) -> list[str]:
+    """The packages that have the version still from which they are to be upgraded."""
+    there = {name: things.get(f"package:{name}") for name in sorted(step["packages"])}
+    return [n for n, thing in there.items() if thing and version_of(thing) == step["packages"][n]]
+
+
+def _carry_out_upgrade(things: Things, step: Step) -> None:
+    for name in _due(things, step):
+        thing = things[f"package:{name}"]
+        if "newer" not in thing:
+            raise StepFailed(f"no repository has a newer {name} than {step['packages'][name]}")
+        thing["version"] = thing.pop("newer")
 
 
 def _outgoing(step: Step) -> tuple[str, str]:
@@ -291,6 +321,8 @@ def prepare_undo(things: Things, section: str, step: Step) -> Undo:
     touched = [key]
     if kind in _PATHS:
         touched = [f"{one}:{step['path']}" for one in _PATHS]
+    if kind == "upgrade":
+        touched = [f"package:{name}" for name in step["packages"]]
     if kind == "web_server":
         touched = [f"unit:{_outgoing(step)[0]}"]
     before = {one: copy.deepcopy(things.get(one)) for one in touched}
@@ -307,6 +339,8 @@ def prepare_undo(things: Things, section: str, step: Step) -> Undo:
 
 def put_back(things: Things, undo: Undo) -> bool:
     """Undo a step that was carried out; false when that is not possible, and then nothing is changed."""
+    if undo.step["type"] == "upgrade":  # a transaction is not taken back; true when there was none
+        return all(things.get(key) == thing for key, thing in undo.before.items())
     if not undo.possible:
         return False
     was_there = undo.before.get(undo.key) is not None
@@ -326,10 +360,9 @@ def carry_out(things: Things, step: Step, mark: int) -> None:
     kind, key = step["type"], str(step["key"])
     if kind in _PATHS:
         _carry_out_path(things, step)
-    elif kind == "unit":
-        _carry_out_unit(things, step)
-    elif kind == "release":
-        _carry_out_release(things, step)
+    elif kind in ("unit", "upgrade", "release"):
+        own = {"unit": _carry_out_unit, "upgrade": _carry_out_upgrade, "release": _carry_out_release}
+        own[kind](things, step)
     elif kind == "web_server":
         old = _outgoing(step)[0]
         things[f"unit:{old}"] = {"name": old, "active": False, "enabled": False}

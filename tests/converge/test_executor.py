@@ -7,14 +7,22 @@ from typing import Any
 
 import pytest
 
+from reconciler.blueprint.upgrading import Upgrade
 from reconciler.converge.progress import Result
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind
 from reconciler.errors import NodeBusy
 from reconciler.nodes.answers import Outcome
 from reconciler.plan.model import Action
-from reconciler.record import inventory
-from reconciler.store.queries import conditions, databases, deployments, servers, sites
+from reconciler.record import inventory, software
+from reconciler.store.queries import (
+    conditions,
+    databases,
+    deployments,
+    servers,
+    sites,
+    software_installations,
+)
 from reconciler.store.queries.deployments import Filter
 from reconciler.testing.node import FakeNode
 from tests.model.world import World
@@ -352,3 +360,50 @@ def test_the_recorded_base_is_the_commit_that_was_applied(world: World) -> None:
     world.apply(refresh=False)
     head = f"{world.commits:040x}"
     assert world.store.read(inventory.recorded).base_commit == head
+
+
+# -- upgrades that were asked for ---------------------------------------------------------------------
+
+
+def ask_upgrade(world: World, package: str, piece: str, *, offered: bool = True) -> None:
+    if offered:
+        node(world, "north").things[f"package:{package}"]["newer"] = "1.0-2"
+    wanted = Upgrade(piece, {package: ("1.0-1", "1.0-2")})
+    world.store.write(lambda tx: software.ask_upgrade(tx, "north", wanted))
+
+
+def upgrades(world: World) -> list[tuple[str, str, str | None, str | None]]:
+    def unit(tx: Any) -> list[tuple[str, str, str | None, str | None]]:
+        row = servers.get(tx, "north")
+        assert row is not None
+        found = software_installations.all(tx, row.id)
+        return [(r.type, r.status, r.installed_version, r.reason) for r in found if r.action == "upgrade"]
+
+    return world.store.read(unit)
+
+
+def test_an_upgrade_is_a_deployment_of_its_server_and_reloads_what_runs_it(world: World) -> None:
+    ask_upgrade(world, "php8.2-fpm", "php-8.2")
+    ask_upgrade(world, "mariadb-server", "mariadb")
+    assert upgrades(world) == [("php", "pending", "1.0-1", None), ("mariadb", "pending", "1.0-1", None)]
+    assert states(world.apply()) == {"Server/north": "succeeded"}
+    assert upgrades(world) == [("php", "installed", "1.0-2", None), ("mariadb", "installed", "1.0-2", None)]
+    assert node(world, "north").things["package:php8.2-fpm"]["version"] == "1.0-2"
+    newest = world.store.read(lambda tx: deployments.listed(tx, Filter(name="north"), limit=1))[0]
+    outcome = node(world, "north").outcomes[newest.apply_id or ""]
+    assert set(outcome.reloaded) == {"panel-fpm-ant.service", "panel-fpm-cat.service", "mariadb.service"}
+    settled(world)
+
+
+def test_an_upgrade_that_fails_is_not_tried_again_by_itself(world: World) -> None:
+    ask_upgrade(world, "nginx", "nginx", offered=False)
+    assert states(world.apply()) == {"Server/north": "failed"}
+    (row,) = upgrades(world)
+    assert row[:3] == ("nginx", "failed", "1.0-1")
+    assert "no repository has a newer nginx than 1.0-1" in str(row[3])
+    settled(world)
+    assert upgrades(world) == [row]
+    ask_upgrade(world, "nginx", "nginx")
+    world.apply()
+    assert upgrades(world) == [("nginx", "installed", "1.0-2", None)]
+    settled(world)

@@ -18,12 +18,14 @@ from . import (
     selinux_steps,
     sshd,
     units,
+    upgrades,
     web,
 )
 from .contract import Handler
 
 HANDLERS: Dict[str, Handler] = {
     "package": packages.Packages(),
+    "upgrade": upgrades.Upgrades(),
     "repository": packages.Repositories(),
     "module": modules.Streams(),
     "hostname": accounts.Hostname(),

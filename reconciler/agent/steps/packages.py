@@ -79,26 +79,29 @@ def dnf_module(verb: str, name: str, run: Run) -> str:
 
 
 def transaction(verb: str, names: List[str], run: Run) -> None:
-    """Install or remove packages in one transaction. Raises StepFault with what the package manager said."""
+    """Install, upgrade or remove packages in one transaction. Raises StepFault with what the package manager said."""
+    fetches = verb != "remove"
     if run.world.package_manager == "dnf":
         done = _unlocked(lambda: _dnf([verb, *names], run), "dnf")
-        if not done.ok() and verb == "install" and _STALE.search(done.out + done.err):
+        if not done.ok() and fetches and _STALE.search(done.out + done.err):
             done = _unlocked(lambda: _dnf(["--refresh", verb, *names], run), "dnf")
         program = "dnf"
     else:
         program = "apt-get"
-        if verb == "install" and _no_package_lists():
+        words = ["install", "--only-upgrade"] if verb == "upgrade" else [verb]
+        if fetches and _no_package_lists():
             _unlocked(lambda: _apt(["update"], run), program)
         _repair_dpkg(run)
-        done = _unlocked(lambda: _apt([verb, *names], run), program)
-        if not done.ok() and verb == "install" and _STALE.search(done.out + done.err):
+        done = _unlocked(lambda: _apt([*words, *names], run), program)
+        if not done.ok() and fetches and _STALE.search(done.out + done.err):
             _unlocked(lambda: _apt(["update"], run), program)
-            done = _unlocked(lambda: _apt([verb, *names], run), program)
+            done = _unlocked(lambda: _apt([*words, *names], run), program)
     run.world.forget("packages", "units", "mariadb", "postgresql")
     if not done.ok():
         raise StepFault("cannot {} {}: {}".format(verb, ", ".join(names), done.reason(program + " " + verb)))
-    for name in names:
-        if run.world.installed(name) != (verb == "install"):
+    # an upgrade is judged by its versions, which only its step knows
+    for name in names if verb != "upgrade" else ():
+        if run.world.installed(name) != fetches:
             raise StepFault("{} said it would {} {}, but it did not".format(program, verb, name))
 
 

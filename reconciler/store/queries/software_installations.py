@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
@@ -28,7 +29,8 @@ in place needs no installing."""
 @dataclass(frozen=True)
 class SoftwareInstallation:
     """`version` is a series, such as `8.2` of PHP, and empty where only one can be there. `installed_version` is what the
-    node's package database said last, `reason` why the last attempt failed."""
+    node's package database said last, `reason` why the last attempt failed. `packages` are those of an upgrade, each with the
+    version before and the one that was offered."""
 
     id: str
     server_id: str
@@ -38,6 +40,7 @@ class SoftwareInstallation:
     status: SoftwareStatus
     installed_version: str | None
     reason: str | None
+    packages: Mapping[str, Sequence[str]] | None
     created_at: datetime
     updated_at: datetime
 
@@ -86,6 +89,40 @@ def advance(
         values["installed_version"] = version
     rows.update(tx, table, installation_id, values)
     return rows.by_id(tx, table, SoftwareInstallation, installation_id)
+
+
+def ask_upgrade(
+    tx: Tx,
+    *,
+    server_id: str,
+    type: SoftwareType,  # noqa: A002 - the column
+    version: str,
+    packages: Mapping[str, Sequence[str]],
+) -> SoftwareInstallation:
+    """Records that something installed is to be upgraded; one that was asked for and has not ended is asked for anew."""
+    record = put(tx, server_id=server_id, type=type, version=version, action="upgrade")
+    before = next(iter(packages.values()))[0]
+    values = {
+        "status": "pending",
+        "reason": None,
+        "installed_version": before,
+        "packages": {name: list(versions) for name, versions in packages.items()},
+    }
+    rows.update(tx, table, record.id, values)
+    return rows.by_id(tx, table, SoftwareInstallation, record.id)
+
+
+def upgrading(tx: Tx) -> dict[str, list[SoftwareInstallation]]:
+    """The upgrades that are on their way to their nodes, by the server's id; oldest first."""
+    statement = (
+        rows.select(table, SoftwareInstallation)
+        .where(table.c.action == "upgrade", table.c.status.in_(("pending", "installing")))
+        .order_by(table.c.id)
+    )
+    found: dict[str, list[SoftwareInstallation]] = {}
+    for record in rows.every(tx, statement, SoftwareInstallation):
+        found.setdefault(record.server_id, []).append(record)
+    return found
 
 
 def note_version(tx: Tx, installation_id: str, version: str) -> None:

@@ -1,0 +1,88 @@
+"""Newer builds of packages that are installed, and what runs them."""
+
+import os
+from typing import Any, Dict, List, Optional
+
+from .. import process
+from ..faults import StepFault
+from ..observe import World
+from ..vocabulary import Step
+from . import packages, units
+from .contract import Finding, Handler, Run, change
+
+
+def _uptime() -> float:
+    """Seconds since the boot."""
+    with open("/proc/uptime") as source:
+        return float(source.read().split()[0])
+
+
+def _started(pid: int) -> float:
+    """When a process began, in seconds since the boot (proc(5), field 22 of stat). OSError when it is gone."""
+    with open("/proc/{}/stat".format(pid), "rb") as source:
+        fields = source.read().decode("utf-8", "replace").rpartition(")")[2].split()
+    return int(fields[19]) / float(os.sysconf("SC_CLK_TCK"))
+
+
+def _main_process(unit: str) -> int:
+    shown = process.run(["systemctl", "show", "-p", "MainPID", "--value", unit], timeout=60)
+    text = shown.out.strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _began_since(unit: str, moment: float) -> bool:
+    """Whether the main process of a unit is younger than a moment: the package's own scripts have restarted it."""
+    pid = _main_process(unit)
+    try:
+        # the clock of processes ticks a hundred times a second
+        return pid > 0 and _started(pid) > moment + 0.02
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+class Upgrades(Handler):
+    """`upgrade`: packages of a piece of software leave the version from which they are to be upgraded.
+
+    Which version they get, the node's repositories decide at that moment. A step that names no version to come needs
+    none to be compared, and one that was carried out stays in sync whatever follows.
+    """
+
+    def check(self, step: Step, world: World) -> Optional[Finding]:
+        """Ask the package database which packages have the version of before still."""
+        now = world.versions(sorted(step["packages"]))
+        due = [name for name, version in sorted(step["packages"].items()) if now.get(name) == version]
+        if not due:
+            return None
+        return Finding("update", [change(name, now[name], "newer") for name in due])
+
+    def record(self, step: Step, run: Run) -> Dict[str, Any]:
+        """The versions so far, and which of the units were up."""
+        names = [*step.get("restart", []), *step.get("reload", [])]
+        return {
+            "packages": run.world.versions(sorted(step["packages"])),
+            "up": [name for name in names if units.state_of(name).is_active()],
+        }
+
+    def apply(self, step: Step, run: Run) -> None:
+        """One transaction of these packages and what they need. Raises StepFault with what the package manager said."""
+        due = self._due(step, run)
+        moment = _uptime()
+        packages.transaction("upgrade", due, run)
+        left = self._due(step, run)
+        if left:
+            raise StepFault("no repository has a newer {} than {}".format(left[0], step["packages"][left[0]]))
+        for unit in step.get("restart", []):
+            if _began_since(unit, moment):
+                run.on_unit_start(unit)
+
+    def _due(self, step: Step, run: Run) -> List[str]:
+        now = run.world.versions(sorted(step["packages"]))
+        return [name for name, version in sorted(step["packages"].items()) if now.get(name) == version]
+
+    def undo(self, record: Dict[str, Any], copies: str, run: Run) -> bool:
+        """A transaction is not taken back, but what its scripts stopped runs again. True when no package changed."""
+        down = [name for name in record["up"] if not units.state_of(name).is_active()]
+        for name in down:
+            units.control("start", name)
+        now: Dict[str, str] = run.world.versions(sorted(record["packages"]))
+        return bool(now == record["packages"])

@@ -1,0 +1,138 @@
+"""Upgrades, with a dnf and an apt that keep versions, offer newer ones, and refuse as the real ones do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .building import bundle, section
+from .talking import Here, Refused, Talk
+
+# `installed` and `newer` are lines of a name and a version; `says` makes it fail with these words
+DNF = r"""
+echo "$@" >> $root/calls
+if [ -s $root/says ]; then cat $root/says >&2; exit $(cat $root/code); fi
+case " $* " in
+*" repoquery "*) while read name version; do case " $* " in *" $name "*) printf '%s\t%s\n' $name $version;; esac; done < $root/newer; exit;;
+esac
+while [ "${1#-}" != "$1" ]; do shift; done
+[ $1 = upgrade ] || exit 0
+shift
+for name; do
+    version=$(sed -n "s/^$name //p" $root/newer)
+    [ -z "$version" ] || sed -i "s/^$name .*/$name $version/" $root/installed
+done
+"""
+RPM = r"""
+[ "$2" = --whatprovides ] && exit 1
+form="$3"; shift 3
+for name; do
+    version=$(sed -n "s/^$name //p" $root/installed)
+    [ -z "$version" ] && continue
+    case "$form" in *VERSION*) printf '%s\t%s\n' $name $version;; *) echo $name;; esac
+done
+exit 0
+"""
+APT = r"""
+echo "$@" >> $root/calls
+case " $* " in
+*" update "*) if [ -s $root/says ]; then cat $root/says >&2; exit 100; fi;;
+*" -s "*) echo "Inst nginx [1.0-1] (1.0-2 lab:stable [amd64])"; echo "Inst libnginx [1.0-1] (1.0-2 lab:stable [amd64])";;
+esac
+"""
+DPKG = r"""printf 'nginx\t1.0-1\tinstalled\n'"""
+
+
+@pytest.fixture
+def node(here: Here) -> Here:
+    here.program_on_path("dnf", DNF)
+    here.program_on_path("rpm", RPM)
+    here.write("/installed", "nginx 1.0-1\nnginx-core 1.0-1\nother 3.0-1\n")
+    here.write("/newer", "nginx 1.0-2\nother 3.0-2\n")
+    for name in ("/says", "/code", "/calls"):
+        here.write(name, "")
+    return here
+
+
+@pytest.fixture
+def talk(node: Here) -> Iterator[Talk]:
+    with node.talk() as talking:
+        yield talking
+
+
+def wanted(**packages: str) -> dict[str, Any]:
+    names = {name.replace("_", "-"): version for name, version in packages.items()}
+    step = {"type": "upgrade", "key": "upgrade:nginx", "software": "nginx", "packages": names}
+    return bundle(section("Server/web1", step), package_manager="dnf")
+
+
+def ended(outcome: dict[str, Any]) -> tuple[str, str]:
+    found = outcome["sections"]["Server/web1"]
+    return found["state"], found["message"]
+
+
+def versions(node: Here) -> list[str]:
+    return node.path("/installed").read_text().splitlines()
+
+
+def test_only_the_named_packages_are_upgraded_and_only_once(node: Here, talk: Talk) -> None:
+    assert ended(talk.apply(1, wanted(nginx="1.0-1"))) == ("succeeded", "")
+    assert versions(node) == ["nginx 1.0-2", "nginx-core 1.0-1", "other 3.0-1"]
+    called = node.path("/calls").read_text()
+    assert ended(talk.apply(2, wanted(nginx="1.0-1"))) == ("unchanged", "")
+    assert node.path("/calls").read_text() == called
+
+
+def test_what_no_repository_has_is_a_fault_that_leaves_everything(node: Here, talk: Talk) -> None:
+    before = versions(node)
+    state, message = ended(talk.apply(1, wanted(nginx_core="1.0-1")))
+    assert (state, message.rpartition(": ")[2]) == (
+        "failed",
+        "no repository has a newer nginx-core than 1.0-1",
+    )
+    assert versions(node) == before
+
+
+def test_a_transaction_that_fails_is_told_in_the_words_of_the_package_manager(node: Here, talk: Talk) -> None:
+    node.write("/says", "Error: disk space: at least 3MB more space needed\n")
+    node.write("/code", "1")
+    state, message = ended(talk.apply(1, wanted(nginx="1.0-1")))
+    assert state == "failed"
+    assert "at least 3MB more space needed" in message
+    assert "nginx 1.0-1" in versions(node)
+
+
+def test_what_there_is_to_upgrade_to_is_asked_without_a_change(node: Here, talk: Talk) -> None:
+    before = versions(node)
+    found = talk.ask("updates", packages=["nginx", "nginx-core", "unknown"])
+    assert found == {
+        "packages": {
+            "nginx": {"installed": "1.0-1", "available": "1.0-2"},
+            "nginx-core": {"installed": "1.0-1", "available": None},
+        }
+    }
+    assert versions(node) == before
+
+
+def test_repositories_that_do_not_answer_are_an_error_not_nothing_newer(node: Here, talk: Talk) -> None:
+    node.write("/says", "Error: Failed to download metadata for repo 'appstream'\n")
+    node.write("/code", "1")
+    with pytest.raises(Refused, match="Failed to download metadata") as found:
+        talk.ask("updates", packages=["nginx"])
+    assert found.value.code == "packages"
+
+
+def test_apt_is_told_to_say_when_lists_cannot_be_fetched(here: Here) -> None:
+    here.program_on_path("apt-get", APT)
+    here.program_on_path("dpkg-query", DPKG)
+    here.write("/says", "")
+    here.write("/calls", "")
+    with here.talk() as talk:
+        found = talk.ask("updates", packages=["nginx", "unknown"])
+        assert found == {"packages": {"nginx": {"installed": "1.0-1", "available": "1.0-2"}}}
+        assert "APT::Update::Error-Mode=any update" in here.path("/calls").read_text()
+        here.write("/says", "E: Failed to fetch file:/srv/pool/Packages  File not found\n")
+        with pytest.raises(Refused, match="Failed to fetch"):
+            talk.ask("updates", packages=["nginx"])
