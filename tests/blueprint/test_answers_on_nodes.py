@@ -244,11 +244,8 @@ def test_what_only_resembles_a_redirect_is_served_as_ever(served: Served, path: 
 
 
 def test_a_site_that_has_moved_still_shows_that_its_domain_is_its_own(served: Served) -> None:
-    if served.web == "nginx":  # where certbot puts the proofs of all sites
-        folder = f"{WEBROOT}/.well-known/acme-challenge"
-        served.node.run(f"mkdir -p {folder} && printf proof > {folder}/token")
-    else:
-        served.put("moved", ".well-known/acme-challenge/token", "proof")
+    folder = f"{WEBROOT}/.well-known/acme-challenge"  # where certbot puts the proofs of all sites
+    served.node.run(f"mkdir -p {folder} && printf proof > {folder}/token")
     assert served.get("moved.test", "/.well-known/acme-challenge/token")[::2] == (200, "proof")
     assert _sent_to(served, "moved.test", "/") == (301, "https://new.test/")
     assert _sent_to(served, "moved.test", "/a/b?c") == (301, "https://new.test/a/b?c")
