@@ -5,30 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reconciler import __version__
-from reconciler.app import alerting, nudges, repositories
+from reconciler.app import alerting, nudges
 from reconciler.app.config import Config
+from reconciler.app.following import AFTER_REFUSAL, Following
+from reconciler.app.loop_settings import loop_settings, only_at_start
 from reconciler.app.narrating import LogProgress
-from reconciler.app.planning import ENGINE
 from reconciler.app.system import Supervisor
 from reconciler.converge import access
 from reconciler.converge.executor import Executor, Limits
 from reconciler.converge.observer import Observer
 from reconciler.converge.settle import settle
-from reconciler.desired import mirror, signers
 from reconciler.errors import LeaseLost, ReconcilerError, StoreBusy, StoreFault
 from reconciler.kit import ids
 from reconciler.kit.clock import Clock, utc_now
 from reconciler.loop import watching
-from reconciler.loop.applications import Applications
-from reconciler.loop.backoff import jittered
 from reconciler.loop.denials import Collector
 from reconciler.loop.dispatch import Dispatch
 from reconciler.loop.fleet import FleetLoop
@@ -37,13 +34,12 @@ from reconciler.loop.lease import DaemonLease, Timing
 from reconciler.loop.look import Means
 from reconciler.loop.operators import Operators
 from reconciler.loop.queue import WorkQueue
-from reconciler.loop.settings import FleetSpec, LoopLimits, LoopSettings
-from reconciler.loop.source import GitSource, Source
+from reconciler.loop.settings import FleetSpec
+from reconciler.loop.source import Source
 from reconciler.loop.worker import Worker
 from reconciler.nodes.pool import Pool
 from reconciler.notify.alerts import Alert
 from reconciler.notify.notifier import Notifier
-from reconciler.plan.guards import Thresholds
 from reconciler.secrets.redact import Redactor
 from reconciler.store import Store, Tx
 from reconciler.store.queries import databases, events, rollouts
@@ -55,8 +51,6 @@ log = logs.get("reconciler.app")
 
 TICK = 1.0
 """Seconds between two looks for what operators recorded; a nudge makes it at once."""
-AFTER_REFUSAL = 5.0
-"""Seconds until something is tried again that the database refused: it was locked, or its disk full."""
 _OBSERVE = 15.0
 _SCHEDULE = 10.0
 _TIDY = 3600.0
@@ -98,12 +92,9 @@ class Daemon:
         self._clock = ClockWatch(self.parts.clock)
         self._nudge = asyncio.Event()
         self._observed = asyncio.Event()
-        self._wakes: dict[str, asyncio.Event] = {}
-        self._causes: dict[str, TriggeredVia] = {}
-        self._wakes_of_applications: dict[str, asyncio.Event] = {}
-        self._sources: dict[str, list[asyncio.Task[None]]] = {}
-        self._given: Mapping[str, object] = {}
-        """What each fleet was made from, to tell what a reload changes."""
+        self._following = Following(
+            state, store, self.fleets, self.meter, self.parts.clock, self.parts.source
+        )
         self._passwords = ""
         self._since = 0.0
         owner = self.parts.owner or f"{socket.gethostname()}:{os.getpid()}:{ids.new()}"
@@ -125,14 +116,11 @@ class Daemon:
     def nudge(self) -> None:
         """Look for what operators and repositories have to say."""
         self._nudge.set()
-        for name in self._wakes:
-            self.look(name, "push")
+        self._following.look_at_all("push")
 
     def look(self, fleet: str, cause: TriggeredVia) -> None:
         """Look at a fleet's source, soon."""
-        if fleet in self._wakes:
-            self._causes.setdefault(fleet, cause)
-            self._wakes[fleet].set()
+        self._following.look(fleet, cause)
 
     def reload(self) -> str:
         """Read the settings again and follow them; a line for people about how that went."""
@@ -142,10 +130,9 @@ class Daemon:
         later: list[str] = []
         if self.config is not before:
             self._means.settings = loop_settings(self.config)
-            self.applications = self._applications()
-            self._follow_config()
+            self._following.follow(self.config, self._means.settings)
             self._notify()
-            later = [word for word in _AT_START if _value(before, word) != _value(self.config, word)]
+            later = only_at_start(before, self.config)
         self.parts.supervisor.ready(self._status())
         return "the settings were read again" + (
             f"; these count from the next start on: {', '.join(later)}" if later else ""
@@ -235,7 +222,7 @@ class Daemon:
         )
         self.worker = Worker(self._means, self.fleets)
         self.dispatch = Dispatch(self.queue, self.worker, self._means, self.fleets, self._observed.set)
-        self.applications = self._applications()
+        self._following.begin(self.queue)
         self.operators = Operators(self.store, self.fleets, self.worker, self.executor, self.reload)
         self._notifier_task: asyncio.Task[None] | None = None
         self._notifier: Notifier | None = None
@@ -243,7 +230,7 @@ class Daemon:
     async def _live(self) -> None:
         await self._patiently(self._settle)
         self.settled = True
-        self._follow_config()
+        self._following.follow(self.config, self._means.settings)
         self._notify()
         duties: list[Awaitable[None]] = [
             self.lease.keep(self._told_refused),
@@ -279,9 +266,8 @@ class Daemon:
         dispatching = tasks[1]
         if not self._at_once and self.lease.held:
             await asyncio.wait([dispatching], timeout=self._means.settings.limits.stop_within)
-        sources = [task for some in self._sources.values() for task in some]
         extra = [self._notifier_task] if self._notifier_task else []
-        everything: list[asyncio.Future[Any]] = [*tasks, *sources, *extra, stop]
+        everything: list[asyncio.Future[Any]] = [*tasks, *self._following.tasks, *extra, stop]
         for task in everything:
             task.cancel()
         await asyncio.wait(everything, timeout=2.0)
@@ -364,120 +350,8 @@ class Daemon:
         log.warning("the clock was set", seconds=round(jump, 1))
         await self.store.awrite(rollouts.not_ahead)
         for fleet in self.fleets.values():
-            self._look_at_all(fleet, "clock")
+            self._following.look_at_servers(fleet, "clock")
         self._clock.seen()
-
-    # -- fleets
-
-    def _follow_config(self) -> None:
-        """Serve exactly the fleets that the settings name."""
-        specs = {spec.name: spec for spec in self._means.settings.fleets}
-        given = {name: (spec, self.config.fleet(name), self.config.git) for name, spec in specs.items()}
-        for name in [name for name in self.fleets if given.get(name) != self._given.get(name)]:
-            for task in self._sources.pop(name, []):
-                task.cancel()
-            del self.fleets[name], self._wakes[name], self._wakes_of_applications[name]
-        for name, spec in specs.items():
-            if name not in self.fleets:
-                self._add(spec)
-            self.fleets[name].thresholds = self._means.settings.thresholds
-        self._given = given
-
-    def _add(self, spec: FleetSpec) -> None:
-        source = self.parts.source(spec, self.store) if self.parts.source else self._git_source(spec)
-        fleet = FleetLoop(
-            spec,
-            source,
-            self.store,
-            self.queue,
-            self.parts.clock,
-            ENGINE,
-            thresholds=self._means.settings.thresholds,
-            neighbours=self.fleets,
-        )
-        self.fleets[spec.name] = fleet
-        self._wakes[spec.name] = asyncio.Event()
-        self._wakes_of_applications[spec.name] = asyncio.Event()
-        tasks = [
-            asyncio.ensure_future(self._source(fleet)),
-            asyncio.ensure_future(self._follow_applications(fleet)),
-        ]
-        if spec.watch:
-            tasks.append(
-                asyncio.ensure_future(nudges.watch(spec.watch, lambda: self.look(spec.name, "push")))
-            )
-        self._sources[spec.name] = tasks
-
-    def _git_source(self, spec: FleetSpec) -> GitSource:
-        given, git = self.config.fleet(spec.name), self.config.git
-        made = mirror.Mirror(
-            self.state / "mirrors" / f"{spec.name}.git",
-            given.addresses,
-            git.protocols,
-            ssh_key=Path(git.ssh_key) if git.ssh_key else None,
-            known_hosts=Path(git.known_hosts) if git.known_hosts else None,
-            seconds=git.timeout,
-        )
-        return GitSource(
-            spec,
-            made,
-            self.store,
-            lambda: signers.read(spec.signers) if spec.signers else signers.Signers(),
-        )
-
-    async def _source(self, fleet: FleetLoop) -> None:
-        """Look at one fleet's source, whenever something says so and at every poll."""
-        name, wake = fleet.name, self._wakes[fleet.name]
-        started = False
-        while True:
-            cause = self._causes.pop(name, "poll")
-            wake.clear()
-            ok, wait = False, jittered(fleet.spec.poll, 0.1, random.random)
-            with logs.bound(fleet=name):
-                try:
-                    ok = await fleet.look(cause)
-                except LeaseLost:
-                    return  # the lease's own task ends the daemon
-                except StoreFault as fault:
-                    log.warning("the database refused", fault=fault.message)
-                    wait = min(wait, AFTER_REFUSAL)
-                    self._causes.setdefault(name, cause)
-                except Exception:
-                    log.exception("a defect of this program ended a look at a source")
-            self.meter.source(name, ok, 0.0)
-            self._wakes_of_applications[name].set()
-            if ok and not started:
-                started = True
-                self._look_at_all(fleet, "start")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await wake.wait()
-
-    def _applications(self) -> Applications:
-        return Applications(self.state, self.store, repositories.reach(self.config.git))
-
-    async def _follow_applications(self, fleet: FleetLoop) -> None:
-        """Look at the repositories of a fleet's sites after each look at its own, which does not wait for them."""
-        wake = self._wakes_of_applications[fleet.name]
-        while True:
-            await wake.wait()
-            wake.clear()
-            with logs.bound(fleet=fleet.name):
-                try:
-                    if fleet.target is not None and await self.applications.refresh(fleet.target.loaded):
-                        await fleet.judge_again()
-                except LeaseLost:
-                    return
-                except StoreFault as fault:
-                    log.warning("the database refused", fault=fault.message)
-                except Exception:
-                    log.exception("a defect of this program ended a look at the sources of sites")
-
-    def _look_at_all(self, fleet: FleetLoop, why: str) -> None:
-        """Every server is looked at once, after a start for example: whatever happened meanwhile is found."""
-        groups = fleet.target.assessment.groups if fleet.target else {}
-        for place, server in enumerate(sorted(groups)):
-            fleet.add(server, why, 0.02 * place)
 
     async def _schedule(self) -> None:
         """Looks for drift that are due."""
@@ -531,47 +405,6 @@ class Daemon:
             for name, fleet in sorted(self.fleets.items())
         )
         return f"{fleets or 'no fleet'}; {running} running, {self.queue.depth} waiting"
-
-
-_AT_START = ("limits.nodes", "limits.per_fleet", "limits.checks", "limits.apply_within", "http", "log")
-"""Settings that a reload cannot change in a daemon that runs."""
-
-
-def _value(config: Config, word: str) -> object:
-    found: object = config
-    for part in word.split("."):
-        found = getattr(found, part)
-    return found
-
-
-def loop_settings(config: Config) -> LoopSettings:
-    """What the loop is to be told, from the settings."""
-    limits = config.limits
-    return LoopSettings(
-        fleets=tuple(
-            FleetSpec(
-                name=fleet.name,
-                branch=fleet.branch,
-                path=fleet.path,
-                poll=fleet.poll,
-                policy=fleet.signatures.policy,
-                signers=Path(fleet.signatures.signers) if fleet.signatures.signers else None,
-                watch=tuple(path for address in fleet.addresses for path in mirror.watch_paths(address)),
-            )
-            for fleet in config.fleets
-        ),
-        limits=LoopLimits(
-            nodes=limits.nodes,
-            per_fleet=limits.per_fleet,
-            checks=limits.checks,
-            apply_within=limits.apply_within,
-            retry_first=limits.retry.first,
-            retry_longest=limits.retry.longest,
-            denials=limits.denials,
-        ),
-        commands=dict(config.checks),
-        thresholds=Thresholds(config.guards.mass_deletion.floor, config.guards.mass_deletion.share),
-    )
 
 
 def _innermost(fault: BaseException) -> BaseException:

@@ -1,4 +1,4 @@
-"""A stage without nodes: a fleet repository and a state directory."""
+"""A stage without nodes: a fleet repository and a state directory; and a desk with what an operator finds on it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.store import Tx
+from reconciler.store.queries import conditions, inventory, sources
+from tests.cli.desk import OLD, Desk, look
 from tests.e2e.harness import Fleet, Stage
 
 
@@ -34,3 +37,20 @@ def stage(_declared: Stage, tmp_path: Path) -> Stage:
     shutil.copytree(_declared.state, tmp_path / "state")
     shutil.copytree(_declared.fleet.folder, tmp_path / "fleet")
     return Stage(Fleet(tmp_path / "fleet"), tmp_path / "state")
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A database that knows a fleet whose branch was rewritten, a site and its database."""
+    made = Desk(tmp_path / "state", capsys, monkeypatch)
+
+    def fill(tx: Tx) -> None:
+        look(tx, "main")
+        sources.set_head(tx, "main", OLD)
+        ready = conditions.State("True", "Succeeded", "applied")
+        for kind, name in (("Server", "web1"), ("Site", "shop"), ("Database", "shop")):
+            conditions.put(tx, kind, name, "Ready", ready)
+            inventory.put(tx, inventory.Applied(kind, name, {}, "", [], OLD, "site.yaml", 1, server="web1"))
+
+    made.write(fill)
+    return made

@@ -4,136 +4,22 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from reconciler.app import accepting
-from reconciler.desired import git_process, signers
+from reconciler.desired import git_process
 from reconciler.desired.fleet import Key
 from reconciler.desired.kinds import Kind
-from reconciler.desired.mirror import Mirror
-from reconciler.desired.signers import Signers
-from reconciler.errors import SourceUnreachable, UsageFault
+from reconciler.errors import SourceUnreachable
 from reconciler.loop import source as loop_source
-from reconciler.loop.settings import FleetSpec
-from reconciler.loop.source import GitSource, Head
-from reconciler.secrets import Box
-from reconciler.store import Store, Tx
-from reconciler.store.queries import conditions, events, revisions, sources
+from reconciler.loop.source import Head
+from reconciler.store import Tx
+from reconciler.store.queries import revisions
 from reconciler.testing.builders import Repository, manifest
-from tests.desired.signing import SshKey
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database."""
-    path = tmp_path_factory.mktemp("template") / "state.sqlite"
-    Store.create(path, Box([b"k" * 32])).close()
-    return path
-
-
-class Fleet(Repository):
-    """A repository that is a remote, a store, and one fleet's source; `restart` makes another source on the same store."""
-
-    def __init__(self, folder: Path, store: Store) -> None:
-        super().__init__(folder / "fleet")
-        self.store = store
-        self.mirror_folder = folder / "mirrors" / "main.git"
-        self.spec = FleetSpec("main", poll=1.0)
-        self.remotes = [str(self.folder)]
-        self.bootstrap: Callable[[], Signers] = Signers
-        self._mirrors: list[Mirror] = []
-        self.source = self.restart()
-
-    def restart(self, **spec: object) -> GitSource:
-        """Another source, as a daemon that is started again has it."""
-        self.spec = replace(self.spec, **spec)  # type: ignore[arg-type]
-        mirror = Mirror(self.mirror_folder, self.remotes, frozenset({"file", "https"}), seconds=60)
-        self._mirrors.append(mirror)
-        self.source = GitSource(self.spec, mirror, self.store, self._bootstrap)
-        return self.source
-
-    def _bootstrap(self) -> Signers:
-        return self.bootstrap()
-
-    def away(self, *, away: bool = True) -> None:
-        """Let nobody answer at the remote's address, or the repository again."""
-        self.remotes = ["https://127.0.0.1:1/fleet.git" if away else str(self.folder)]
-        self.restart()
-
-    def close(self) -> None:
-        for mirror in self._mirrors:
-            mirror.close()
-
-    @property
-    def head(self) -> str:
-        return self.git("rev-parse", "HEAD")
-
-    def add(self, name: str, message: str = "") -> str:
-        """Commit one more resource."""
-        self.put("SSHKey", name)
-        return self.commit(message or f"Add {name}")
-
-    async def look(self) -> Head | None:
-        return await self.source.look()
-
-    async def followed(self) -> str:
-        """The commit that a look follows; empty for none."""
-        head = await self.source.look()
-        return head.commit if head is not None else ""
-
-    async def state(self) -> sources.Source:
-        found = await self.store.aread(lambda tx: sources.get(tx, "main"))
-        assert found is not None
-        return found
-
-    async def says(self) -> str:
-        """The source's condition: status and reason."""
-        found = await self.store.aread(lambda tx: conditions.get(tx, "Fleet", "main", "SourceReady"))
-        assert found is not None
-        return f"{found.status} {found.reason}"
-
-    async def happened(self) -> list[str]:
-        """The reasons of the fleet's events, the oldest first."""
-        found = await self.store.aread(lambda tx: events.listed(tx, kind="Fleet", name="main", limit=200))
-        return [event.reason for event in reversed(found)]
-
-    async def accept(self, commit: str) -> None:
-        """As `reconciler source accept`."""
-        await self.store.awrite(lambda tx: accepting.accept(tx, "main", commit, "ada"))
-
-    async def names(self, commit: str) -> set[str]:
-        """The keys that a revision declares."""
-        _, loaded = await self.source.read(commit)
-        return {key.name for key in loaded.fleet.entries}
-
-
-@pytest.fixture
-async def fleet(template: Path, tmp_path: Path) -> AsyncIterator[Fleet]:
-    """A fleet whose repository has one commit and was never looked at."""
-    path = tmp_path / "state.sqlite"
-    shutil.copy(template, path)
-    store = Store.open(path, Box([b"k" * 32]))
-    made = Fleet(tmp_path, store)
-    made.add("one", "Begin")
-    try:
-        yield made
-    finally:
-        made.close()
-        store.close()
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Callable[[str], SshKey]:
-    """Makes SSH keys."""
-    folder = tmp_path / "keys"
-    folder.mkdir()
-    return lambda name: SshKey(folder, name)
-
+from tests.loop.repository import Fleet
 
 # -- forward
 
@@ -456,146 +342,6 @@ async def test_a_commit_that_drops_the_folder_is_refused(fleet: Fleet) -> None:
     state = await fleet.state()
     assert state.state == "refused"
     assert "no folder infra" in state.message
-
-
-# -- signatures
-
-
-def _user(repo: Fleet, name: str, *signing: SshKey) -> None:
-    keys = [key.public for key in signing]
-    repo.put("User", name, email=f"{name}@example.test", signingKeys=keys)
-
-
-def _allowed(path: Path, name: str, key: SshKey) -> Signers:
-    path.write_text(f'{name}@example.test namespaces="git" {key.public}\n')
-    return signers.read(path)
-
-
-async def test_the_first_revision_is_signed_by_somebody_of_the_settings(
-    fleet: Fleet, keys: Callable[[str], SshKey], tmp_path: Path
-) -> None:
-    ada = keys("ada")
-    fleet.restart(policy="head")
-    assert await fleet.look() is None
-    assert (await fleet.state()).state == "unsigned"
-    assert await fleet.says() == "False SourceUnsigned"
-    fleet.bootstrap = lambda: _allowed(tmp_path / "allowed", "ada", ada)
-    signed = ada.sign(fleet)  # type: ignore[arg-type]
-    assert await fleet.look() == Head(signed, new=True)
-
-
-async def test_users_of_the_accepted_revision_may_sign_the_next_one(
-    fleet: Fleet, keys: Callable[[str], SshKey], tmp_path: Path
-) -> None:
-    ada, ben = keys("ada"), keys("ben")
-    _user(fleet, "ada", ada)
-    fleet.bootstrap = lambda: _allowed(tmp_path / "allowed", "ada", ada)
-    fleet.restart(policy="head")
-    ada.sign(fleet)  # type: ignore[arg-type]
-    await fleet.look()
-    fleet.bootstrap = Signers
-    _user(fleet, "ben", ben)
-    own = ben.sign(fleet, "Let me in")  # type: ignore[arg-type]
-    assert await fleet.followed() != own
-    state = await fleet.state()
-    assert state.state == "unsigned"
-    assert "unknown key" in state.message
-    vouched = ada.sign(fleet, "Let Ben in")  # type: ignore[arg-type]
-    assert await fleet.look() == Head(vouched, new=True)
-    theirs = ben.sign(fleet, "Ben's turn")  # type: ignore[arg-type]
-    assert await fleet.look() == Head(theirs, new=True)
-
-
-async def test_strict_asks_for_every_commit(
-    fleet: Fleet, keys: Callable[[str], SshKey], tmp_path: Path
-) -> None:
-    ada = keys("ada")
-    _user(fleet, "ada", ada)
-    fleet.bootstrap = lambda: _allowed(tmp_path / "allowed", "ada", ada)
-    fleet.restart(policy="strict")
-    first = ada.sign(fleet)  # type: ignore[arg-type]
-    assert await fleet.look() == Head(first, new=True)
-    careless = fleet.add("two")
-    tip = ada.sign(fleet, "On top")  # type: ignore[arg-type]
-    assert await fleet.look() == Head(first, new=False)
-    assert careless[:12] in (await fleet.state()).message
-    fleet.restart(policy="head")
-    assert await fleet.look() == Head(tip, new=True)
-
-
-async def test_no_operator_overrides_the_policy(
-    fleet: Fleet, keys: Callable[[str], SshKey], tmp_path: Path
-) -> None:
-    ada = keys("ada")
-    _user(fleet, "ada", ada)
-    fleet.bootstrap = lambda: _allowed(tmp_path / "allowed", "ada", ada)
-    fleet.restart(policy="head")
-    first = ada.sign(fleet)  # type: ignore[arg-type]
-    await fleet.look()
-    fleet.git("commit", "-q", "--amend", "--no-gpg-sign", "-m", "Not signed any more")
-    assert await fleet.look() == Head(first, new=False)
-    await fleet.accept(fleet.head)
-    assert await fleet.look() == Head(first, new=False)
-    assert (await fleet.state()).state == "unsigned"
-    with pytest.raises(UsageFault, match="signature policy"):
-        await fleet.accept(fleet.head)
-
-
-async def test_an_accepted_rewrite_is_judged_by_the_keys_of_before_it(
-    fleet: Fleet, keys: Callable[[str], SshKey], tmp_path: Path
-) -> None:
-    ada, ben = keys("ada"), keys("ben")
-    base = fleet.head
-    _user(fleet, "ada", ada)
-    fleet.bootstrap = lambda: _allowed(tmp_path / "allowed", "ada", ada)
-    fleet.restart(policy="strict")
-    first = ada.sign(fleet)  # type: ignore[arg-type]
-    await fleet.look()
-    fleet.bootstrap = Signers
-    fleet.git("reset", "-q", "--hard", base)
-    fleet.add("unsigned")
-    _user(fleet, "ben", ben)
-    ben.sign(fleet)  # type: ignore[arg-type]
-    await fleet.look()
-    await fleet.accept(fleet.head)
-    assert await fleet.look() == Head(first, new=False)
-    assert "unknown key" in (await fleet.state()).message
-    fleet.git("reset", "-q", "--hard", base)
-    _user(fleet, "ada", ada)
-    again = ada.sign(fleet, "Once more")  # type: ignore[arg-type]
-    await fleet.look()
-    await fleet.accept(again)
-    assert await fleet.look() == Head(again, new=True)
-
-
-async def test_what_was_accepted_is_not_judged_again_when_the_remote_comes_back(
-    fleet: Fleet, keys: Callable[[str], SshKey], tmp_path: Path
-) -> None:
-    ada = keys("ada")
-    fleet.bootstrap = lambda: _allowed(tmp_path / "allowed", "ada", ada)
-    fleet.restart(policy="strict")
-    signed = ada.sign(fleet)  # type: ignore[arg-type]
-    await fleet.look()
-    fleet.bootstrap = Signers
-    fleet.away()
-    await fleet.look()
-    fleet.away(away=False)
-    assert await fleet.look() == Head(signed, new=False)
-    assert (await fleet.state()).state == "ok"
-
-
-async def test_signers_that_cannot_be_read_are_said_and_nothing_is_accepted(
-    fleet: Fleet, tmp_path: Path
-) -> None:
-    first = fleet.head
-    await fleet.look()
-    fleet.bootstrap = lambda: signers.read(tmp_path / "missing")
-    fleet.restart(policy="head")
-    fleet.add("two")
-    assert await fleet.look() == Head(first, new=False)
-    state = await fleet.state()
-    assert state.state == "refused"
-    assert "missing" in state.message
 
 
 async def test_looks_that_follow_each_other_closely_write_once_and_a_fault_is_always_taken_back(
