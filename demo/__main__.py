@@ -23,7 +23,7 @@ CONVERGE = "600s"
 
 @dataclass(frozen=True)
 class Served:
-    """A site of the example fleet: its node, its domain, the folder it is served from, and the page's address."""
+    """A site of the demo's fleet: its node, its domain, the folder it is served from, and the page's address."""
 
     node: str
     domain: str
@@ -146,7 +146,7 @@ def change_one(stage: Stage) -> float:
     path = stage.fleet / "sites/shop.yaml"
     text = path.read_text()
     if "256M" not in text:
-        raise DemoFailed("the example fleet no longer says memoryLimit: 256M for shop")
+        raise DemoFailed("the demo's fleet no longer says memoryLimit: 256M for shop")
     path.write_text(text.replace("256M", "320M"))
     stage.commit("Give the shop more memory")
     watch = Watch(stage, "shop", "memory limit 320M")

@@ -51,9 +51,9 @@ class Stage:
 
     @staticmethod
     def build(lab: Lab, folder: Path) -> Stage:
-        """Start a node for each server of the example fleet; make its repository, bare as on a git server, and a clone."""
+        """Start a node for each server of demo/fleet; make its repository, bare as on a git server, and a clone."""
         fleet = folder / "fleet"
-        shutil.copytree(ROOT / "example-infra", fleet)
+        shutil.copytree(ROOT / "demo/fleet", fleet)
         web1 = fleet / "servers/web1.yaml"
         web1.write_text(web1.read_text().replace("  os: alma_9\n", f"  os: alma_9\n{_NO_SELINUX}"))
         # web1 is bare; web2 has its packages already, as machines from a provider's image often do
@@ -76,7 +76,7 @@ class Stage:
         return done.stdout
 
     def commit(self, message: str) -> None:
-        """Commit everything as the person that the example fleet declares."""
+        """Commit everything as the person that the demo's fleet declares."""
         self.git("add", "-A")
         self.git(
             *("-c", "user.name=Operator", "-c", "user.email=operator@example.test"),

@@ -188,8 +188,8 @@ def test_the_codes_in_the_source_are_those_described() -> None:
     assert all(f'"{code}"' in source for code in described)
 
 
-def test_the_example_fleet_has_no_problems() -> None:
-    loaded = load_snapshot(read_folder(ROOT / "example-infra"))
+def test_the_fleet_of_the_demo_has_no_problems() -> None:
+    loaded = load_snapshot(read_folder(ROOT / "demo" / "fleet"))
     assert problems_text(loaded) == ""
     fleet = loaded.fleet
     assert {(s.name, s.spec.os.value, s.spec.address) for s in fleet.servers()} == {
@@ -205,7 +205,11 @@ def test_the_example_fleet_has_no_problems() -> None:
     }
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "example-infra").rglob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted([*(ROOT / "example-infra").rglob("*.yaml"), *(ROOT / "demo" / "fleet").rglob("*.yaml")]),
+    ids=lambda p: p.relative_to(ROOT).as_posix(),
+)
 def test_the_modeline_of_an_example_names_the_schema_of_its_kind(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     modeline = re.match(r"# yaml-language-server: \$schema=(\S+)\n", text)
