@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from reconciler.desired.kinds import MODELS
 from reconciler.desired.kinds.common import Duration
 from reconciler.desired.scalars import duration, seconds
 
@@ -70,3 +74,26 @@ def test_what_is_written_is_read_as_the_same_length_and_written_so_again(millise
     text = duration(milliseconds / 1000)
     assert seconds(text) * 1000 == pytest.approx(milliseconds)
     assert DURATION.validate_python(text) == text
+
+
+def test_a_default_is_written_as_it_is_recorded() -> None:
+    """Else a manifest that says the default in words differs from one that leaves it out."""
+    models = set(_models(list(MODELS.values())))
+    assert len(models) > len(MODELS)
+    for model in models:
+        for name, field in model.model_fields.items():
+            if isinstance(field.default, str):
+                kind: Any = (
+                    Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+                )
+                said: object = TypeAdapter(kind).validate_python(field.default)
+                assert (model.__name__, name, said) == (model.__name__, name, field.default)
+
+
+def _models(types: Iterable[object]) -> Iterator[type[BaseModel]]:
+    for one in types:
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            yield one
+            yield from _models(field.annotation for field in one.model_fields.values())
+        else:
+            yield from _models(get_args(one))

@@ -64,7 +64,7 @@ class Proxy(Model):
     )
     websockets: bool = Field(default=False, description="Hand on requests to change over to WebSocket.")
     timeout: Annotated[Duration, within("1s", "24h")] = Field(
-        default="60s", description="How long the application may be silent within an answer or a WebSocket."
+        default="1m", description="How long the application may be silent within an answer or a WebSocket."
     )
     max_body_size: Bytes = Field(default="16M", description="Largest body of a request.")
 
