@@ -192,6 +192,35 @@ agent/none  shell_exec_t/none   file  relabelto                         type
 agent/none  laravel_app_var_lib_t/none  file  read                      type
 agent/none  setfiles_t/none     process  transition                     yes
 agent/none  job/one             process  sigkill                        yes
+# the host beneath the sites: the link of the time zone, swap, the keys of people, sshd's settings; not its keys
+agent/none  etc_t/none          lnk_file  create rename unlink          yes
+agent/none  locale_t/none       file  write create                      type
+agent/none  swapfile_t/none     file  create write unlink               yes
+agent/none  fsadm_t/none        process  transition                     yes
+agent/none  fsadm_exec_t/none   file  execute_no_trans                  type
+agent/none  ssh_home_t/none     file  create write rename unlink        yes
+agent/none  ssh_home_t/none     dir   create add_name remove_name       yes
+agent/none  sshd_exec_t/none    file  execute_no_trans                  yes
+agent/none  sshd_exec_t/none    file  write                             type
+agent/none  sshd_t/none         process  transition signal              type
+agent/none  sshd_key_t/none     file  read open                         yes
+agent/none  sshd_key_t/none     file  write create unlink               type
+agent/none  iptables_t/none     process  transition                     yes
+agent/none  iptables_exec_t/none  file  execute_no_trans                type
+sshd_t/none      laravel_etc_t/none  file  read open                    yes
+sshd_t/none      laravel_etc_t/none  file  write                        type
+iptables_t/none  laravel_etc_t/none  file  read open                    yes
+iptables_t/none  laravel_etc_t/none  file  write                        type
+fail2ban_t/none  laravel_etc_t/none  file  read open                    yes
+php/one     swapfile_t/none     file  read write                        type
+job/one     swapfile_t/none     file  read write                        type
+php/one     ssh_home_t/none     file  read write                        type
+job/one     ssh_home_t/none     file  read write                        type
+php/one     sshd_key_t/none     file  read                              type
+job/one     sshd_key_t/none     file  read                              type
+nginx/none  sshd_key_t/none     file  read                              type
+nginx/none  ssh_home_t/none     file  read                              type
+app/none    ssh_home_t/none     file  write                             type
 # SELinux on the node: modules, booleans and contexts by their programs only
 agent/none  semanage_exec_t/none  file   execute                        yes
 agent/none  semanage_exec_t/none  file   execute_no_trans               type
@@ -277,7 +306,10 @@ _DOMAINS = {
     "init": "init_t",
 }
 _PROCESSES = (
+    "fail2ban_t",
+    "fsadm_t",
     "groupadd_t",
+    "iptables_t",
     "load_policy_t",
     "logrotate_t",
     "mysqld_t",
@@ -285,6 +317,7 @@ _PROCESSES = (
     "semanage_t",
     "setfiles_t",
     "setsebool_t",
+    "sshd_t",
     "system_dbusd_t",
     "useradd_t",
 )
