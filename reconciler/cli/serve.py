@@ -20,8 +20,7 @@ from reconciler.cli import options
 @click.option(
     "--fleet",
     type=click.Path(path_type=Path, file_okay=False),
-    envvar="RECONCILER_FLEET",
-    help="Serve this one local repository, without a settings file.",
+    help="Serve this one local repository, without a settings file [default, where there is no such file: $RECONCILER_FLEET].",
 )
 @click.option("--branch", default="main", show_default=True, help="Branch to follow, with --fleet.")
 @click.option(

@@ -131,6 +131,9 @@ def _configured(
     state: Path, given: Path | None, fleet: Path | None, branch: str, subpath: str, listen: str | None
 ) -> Config:
     path = None if fleet is not None and given is None else settings.find(given, state)
+    if path is None and fleet is None and (named := os.environ.get("RECONCILER_FLEET")):
+        # what the other verbs work on; it must not hide the settings of this daemon
+        fleet = Path(named)
     if path is not None:
         found = settings.load(path)
     elif fleet is not None:

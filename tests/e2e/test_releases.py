@@ -261,9 +261,7 @@ def test_a_repository_that_cannot_be_read_or_deployed_changes_nothing_and_says_w
     assert fetch(node, f"{name}.test") == (200, "three")
 
 
-def test_the_daemon_deploys_what_is_pushed_to_the_application(
-    stage: Stage, hosting: Hosting, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_daemon_deploys_what_is_pushed_to_the_application(stage: Stage, hosting: Hosting) -> None:
     name, node = "pushed", stage.nodes["deb"]
     app = Application(hosting, name)
     app.push(index_php=INDEX, version="one")
@@ -272,9 +270,6 @@ def test_the_daemon_deploys_what_is_pushed_to_the_application(
     (stage.state / "reconciler.yaml").write_text(yaml.safe_dump(settings))
     stage.site(name, "deb", source=source(app))
     stage.fleet.commit()
-    # a fleet that is named on the way would be served without the settings
-    environment = {name: value for name, value in stage.environment().items() if name != "RECONCILER_FLEET"}
-    monkeypatch.setattr(stage, "environment", lambda: environment)
     daemon = stage.start("serve")
     try:
         wait_for(
