@@ -17,7 +17,7 @@ import socket
 import time
 from typing import Any, Dict, List, Optional
 
-from . import atomic, places, process
+from . import atomic, places, process, selinux
 from .faults import StepFault
 from .steps import units
 
@@ -32,15 +32,17 @@ _SETTLE_SECONDS = 0.3
 """Until connections that were being made when a rule changed have been accepted."""
 _DRAIN_SECONDS = 60
 
+# the domain of web servers in selinux/panel.te
+_CONTEXT = "SELinuxContext=system_u:system_r:laravel_nginx_t:s0\n"
 _UNIT_TEXT = """[Unit]
 Description=Answers while another web server takes over
 [Service]
 Type=notify
 User=caddy
 Group=caddy
-StandardInput=file:{config}
+{context}StandardInput=file:{config}
 ExecStart=/usr/bin/caddy run --config -
-ExecStopPost=-/bin/sleep 1
+ExecStopPost=-+/bin/sleep 1
 ExecStopPost=-+/usr/sbin/nft delete table inet {table}
 TimeoutStopSec={drain}
 LimitNOFILE=1048576
@@ -112,7 +114,13 @@ def raise_up(config: Dict[str, Any]) -> None:
 def _write_unit(config: Dict[str, Any]) -> None:
     atomic.save_json(CONFIG + ".caddy", config)
     os.makedirs(os.path.dirname(places.real(_UNIT_FILE)), 0o755, exist_ok=True)
-    text = _UNIT_TEXT.format(config=places.real(CONFIG + ".caddy"), table=_TABLE, drain=_DRAIN_SECONDS)
+    confined = selinux.enabled() and selinux.installed_module("panel")
+    text = _UNIT_TEXT.format(
+        context=_CONTEXT if confined else "",
+        config=places.real(CONFIG + ".caddy"),
+        table=_TABLE,
+        drain=_DRAIN_SECONDS,
+    )
     with open(places.real(_UNIT_FILE), "w", encoding="utf-8") as target:
         target.write(text)
 

@@ -155,12 +155,14 @@ def prefix(value: Any) -> None:
 policy_module = one_of("panel", "panel_local")
 policy_source = pattern(r"/etc/panel/selinux/panel(_local)?\.(te|fc)", "a source of our policy modules")
 _boolean_name = pattern(r"[a-z][a-z0-9_]{0,63}", "the name of a boolean")
-_label_type = pattern("site_content_t|laravel_(app_rw|env|php_fpm_run)_t", "one of the types of sites' files")
+_label_type = pattern(
+    "site_content_t|laravel_(app_rw|env|php_fpm_run|redis_db|redis_run)_t", "one of the types of sites' files"
+)
 _label_level = pattern(r"s0:c[0-9]{1,4},c[0-9]{1,4}", "a level of two categories")
 _label_pattern = re.compile(
     r"(/(?:[A-Za-z0-9_-]|\\[.-])(?:[A-Za-z0-9_/-]|\\[.-]|/releases/\[\^/\]\+(?=/))*)(\(/\.\*\)\?)?\Z"
 )
-_RUN = ("/run/panel-fpm/", "/var/run/panel-fpm/")
+_RUN = ("/run/panel-fpm/", "/run/panel-redis/")
 
 
 def booleans(value: Any) -> None:
@@ -175,8 +177,8 @@ def booleans(value: Any) -> None:
 def label_root(value: Any) -> None:
     """A folder whose contents are labelled: a home, or the run-time folder of a site."""
     text = _normal_path(value)
-    if not any(text.startswith(known) and "/" not in text[len(known) :] for known in (*HOMES, _RUN[0])):
-        raise ValueError("is neither a home nor a site's folder in /run/panel-fpm")
+    if not any(text.startswith(known) and "/" not in text[len(known) :] for known in (*HOMES, *_RUN)):
+        raise ValueError("is neither a home nor a site's folder in /run/panel-fpm or /run/panel-redis")
 
 
 def file_labels(value: Any) -> None:
@@ -191,8 +193,9 @@ def file_labels(value: Any) -> None:
         text = label["pattern"]
         match = _label_pattern.match(text) if isinstance(text, str) and len(text) < 512 else None
         plain = match.group(1).replace("\\", "") if match else ""
-        if ".." in plain or not any(plain.startswith(k) and len(plain) > len(k) for k in (*HOMES, *_RUN)):
-            raise ValueError("has a pattern that is not below a home or /run/panel-fpm")
+        known = (*HOMES, *_RUN, *("/var" + run for run in _RUN))
+        if ".." in plain or not any(plain.startswith(k) and len(plain) > len(k) for k in known):
+            raise ValueError("has a pattern that is not below a home, /run/panel-fpm or /run/panel-redis")
     if len({label["pattern"] for label in value}) != len(value):
         raise ValueError("names a pattern twice")
 

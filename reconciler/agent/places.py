@@ -47,6 +47,8 @@ def environment() -> Dict[str, str]:
         "APT_LISTCHANGES_FRONTEND": "none",
         "NEEDRESTART_MODE": "a",
         "SYSTEMD_PAGER": "",
+        # Debian's links in /etc/rc*.d mean nothing to systemd where a unit has its name, and are not ours to change
+        "SYSTEMCTL_SKIP_SYSV": "1",
         "SYSTEMD_COLORS": "0",
     }
     if ROOT:

@@ -91,7 +91,8 @@ class _Reasons:
                 continue
             level = mcs.level(site.mcs_id)
             self._names.setdefault(site.server_id, {})[site.mcs_id] = site.name
-            mine = labels.of_site(site.name, site.system_user, site.app_type, level, deployed=True)
+            kind = site.app_type
+            mine = labels.of_site(site.name, site.system_user, kind, level, deployed=True, redis=True)
             self._labels.setdefault(site.server_id, []).extend(mine)
 
     def of(self, server_id: str | None, denial: Denial) -> Explanation:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from reconciler.blueprint import answers, escape, steps, tls, vhost
+from reconciler.blueprint import answers, escape, selinux, steps, tls, vhost
 from reconciler.blueprint.answers import Rule
 from reconciler.blueprint.model import Body, Step
 from reconciler.blueprint.places import WEBROOT, Places
@@ -23,12 +23,15 @@ GRACE = 30
 """Seconds that a reload leaves to answers that are under way."""
 
 
-def base(caddy: Caddy, nginx: Nginx, templates: Templates) -> Iterator[Step]:
-    """The file that brings the sites in and answers for hosts that no site declares, the folders, and the unit."""
+def base(caddy: Caddy, nginx: Nginx, templates: Templates, *, protected: bool) -> Iterator[Step]:
+    """The file that brings the sites in and answers for hosts that no site declares, the folders, and the unit.
+
+    `protected`: the node has our SELinux policy.
+    """
     # first, so that nginx goes on reaching the sites until caddy answers instead
     yield steps.web_server(caddy.unit, caddy.user, instead_of=nginx.unit, other_user=nginx.user)
     yield steps.directory(SITES)
-    yield steps.directory(UNIT_FOLDER)
+    yield from selinux.web_server(caddy.unit, (), templates) if protected else (steps.directory(UNIT_FOLDER),)
     drop_in = templates.render("systemd/caddy.conf.j2", {"stop": GRACE + 10})
     yield steps.file(DROP_IN, Body.of(drop_in))
     yield steps.directory(caddy.logs, owner=caddy.user, group=caddy.group, mode="0750")
@@ -42,7 +45,7 @@ def base(caddy: Caddy, nginx: Nginx, templates: Templates) -> Iterator[Step]:
     yield steps.unit(
         caddy.unit,
         reload_on=(f"file:{SITES}/*", f"file:{caddy.config}", *tls.CHANGES),
-        restart_on=(f"file:{DROP_IN}",),
+        restart_on=(f"file:{DROP_IN}", *((f"file:{selinux.drop_in(caddy.unit)}",) if protected else ())),
     )
 
 

@@ -17,7 +17,7 @@ def base(platform: Platform, templates: Templates, *, protected: bool) -> Iterat
     """What answers for hosts that no site declares, and the unit. `protected`: the node has our SELinux policy."""
     nginx = platform.nginx
     if protected:
-        yield from selinux.web_server(platform, templates)
+        yield from selinux.web_server(nginx.unit, platform.selinux.nginx_resets, templates)
     if not nginx.rejects_handshakes:
         yield from tls.sink(nginx.unit)
     values = {"http2": nginx.http2, "rejects": nginx.rejects_handshakes, "webroot": WEBROOT, "sink": tls.SINK}
@@ -33,7 +33,7 @@ def base(platform: Platform, templates: Templates, *, protected: bool) -> Iterat
     yield steps.unit(
         nginx.unit,
         reload_on=("file:/etc/nginx/*", "symlink:/etc/nginx/*", *tls.CHANGES),
-        restart_on=(f"file:{selinux.NGINX_DROP_IN}",) if protected else (),
+        restart_on=(f"file:{selinux.drop_in(nginx.unit)}",) if protected else (),
     )
 
 

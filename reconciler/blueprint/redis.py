@@ -9,11 +9,14 @@ from __future__ import annotations
 from reconciler.blueprint import steps
 from reconciler.blueprint.model import Body, Step
 from reconciler.blueprint.places import Places
+from reconciler.blueprint.selinux import Level
 from reconciler.blueprint.templates import Templates
 from reconciler.desired.kinds import Site
 
 
-def configuration(site: Site, places: Places, templates: Templates) -> tuple[Step, ...]:
+def configuration(
+    site: Site, places: Places, templates: Templates, level: Level | None = None
+) -> tuple[Step, ...]:
     """The folder of its data, its configuration and its unit file; nothing for a site without one."""
     if site.spec.redis is None:
         return ()
@@ -21,6 +24,7 @@ def configuration(site: Site, places: Places, templates: Templates) -> tuple[Ste
         "places": places,
         "memory": f"{site.spec.redis.memory}B".lower(),
         "binary": places.platform.redis.binary,
+        "context": level.redis if level is not None else "",
     }
     unit_file = f"{places.unit_folder}/{places.redis_unit}"
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reconciler.blueprint import steps
@@ -20,8 +20,6 @@ from reconciler.selinux import labels, mcs, rules
 MODULE = "panel"
 FOLDER = "/etc/panel/selinux"
 BOOLEANS = ("panel_can_manage_users", "panel_can_reload_nginx")
-NGINX_FOLDER = "/etc/systemd/system/nginx.service.d"
-NGINX_DROP_IN = f"{NGINX_FOLDER}/panel-selinux.conf"
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,11 @@ class Level:
     def job(self) -> str:
         """The context of the site's cron jobs and queue workers."""
         return labels.process(self.level, labels.JOB)
+
+    @property
+    def redis(self) -> str:
+        """The context of the site's Redis."""
+        return labels.process(self.level, labels.REDIS)
 
 
 def in_use(server: Server, platform: Platform) -> bool:
@@ -84,11 +87,17 @@ def module(name: str, contexts: str | None = None) -> Step:
     return Step("selinux_module", name, params)
 
 
-def web_server(platform: Platform, templates: Templates) -> Iterator[Step]:
-    """What has the web server run in its domain."""
-    values = {"context": f"system_u:system_r:{labels.NGINX}:s0", "resets": platform.selinux.nginx_resets}
-    yield steps.directory(NGINX_FOLDER)
-    yield steps.file(NGINX_DROP_IN, Body.of(templates.render("systemd/nginx-selinux.conf.j2", values)))
+def drop_in(unit: str) -> str:
+    """The file that has the unit of a web server, such as `nginx.service`, run in its domain."""
+    return f"/etc/systemd/system/{unit}.d/panel-selinux.conf"
+
+
+def web_server(unit: str, resets: Sequence[str], templates: Templates) -> Iterator[Step]:
+    """What has a web server run in its domain; `resets` take out what that could not start. One domain serves for all."""
+    values = {"context": f"system_u:system_r:{labels.NGINX}:s0", "resets": resets}
+    path = drop_in(unit)
+    yield steps.directory(path.rpartition("/")[0])
+    yield steps.file(path, Body.of(templates.render("systemd/web-server-selinux.conf.j2", values)))
 
 
 def site(found: Site, places: Places, level: Level) -> Step:
@@ -100,12 +109,13 @@ def site(found: Site, places: Places, level: Level) -> Step:
         level.level,
         run=places.platform.selinux.run,
         deployed=places.deployed,
+        redis=found.spec.redis is not None,
     )
     listed: list[Json] = [{"pattern": one.pattern, "type": one.type, "level": one.level} for one in wanted]
     params: dict[str, Json] = {
         "site": found.name,
-        # a site that ran PHP once has a context for its run-time folder, which goes as nothing asks for it any more
-        "roots": [places.home, places.runtime],
+        # a site that had PHP or Redis once has a context for the run-time folder, which goes as nothing asks for it any more
+        "roots": [places.home, places.runtime, places.redis_runtime],
         "labels": listed,
     }
     return Step("selinux_labels", found.name, params)

@@ -68,7 +68,7 @@ def _steps(
     yield from limits.configuration(site, places, templates)
     if site.spec.runs_php:
         yield from php.configuration(site, places, templates, level)
-    yield from redis.configuration(site, places, templates)
+    yield from redis.configuration(site, places, templates, level)
     yield steps.file(places.logrotate, Body.of(templates.render("logrotate/site.j2", {"places": places})))
     if site.spec.source is not None:
         yield from releases.configuration(site, site.spec.source, places, templates, level)

@@ -21,7 +21,7 @@ def base(server: Server, platform: Platform, templates: Templates, *, protected:
         case "nginx":
             yield from nginx.base(platform, templates, protected=protected)
         case "caddy":
-            yield from caddy.base(platform.offered_caddy, platform.nginx, templates)
+            yield from caddy.base(platform.offered_caddy, platform.nginx, templates, protected=protected)
         case _:
             assert_never(server.spec.web_server)
 

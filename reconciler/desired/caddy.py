@@ -18,10 +18,6 @@ def server(found: Server) -> Iterator[Finding]:
     if platform.caddy is None:
         message = f"caddy cannot be installed on {found.spec.os.value}: no repository that comes as a package has it"
         yield Finding(path, "web-server-not-offered", message, "use nginx, or another system")
-    elif platform.selinux.declared(found.spec.selinux.mode) != "disabled":
-        message = "caddy has no SELinux domain in the policy that the daemon installs"
-        hint = "use nginx, or write `selinux: {mode: disabled}`"
-        yield Finding(path, "web-server-unconfined", message, hint)
 
 
 def shared(found: Server, sites: Iterable[Site]) -> Iterator[Finding]:

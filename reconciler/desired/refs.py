@@ -170,12 +170,6 @@ def offers(entry: Entry, entries: Mapping[Key, Entry]) -> Iterator[Finding]:
                 message = f"Server/{server.name} does not install Redis"
                 hint = "write `redis: true` in the server's spec.software"
                 yield Finding(("spec", "redis"), "redis-not-installed", message, hint)
-            elif spec.redis is not None and _has_selinux(server):
-                message = f"Redis of sites is not offered under SELinux, which Server/{server.name} declares"
-                hint = (
-                    "its policy module has no domain for it yet; let the application keep its cache elsewhere"
-                )
-                yield Finding(("spec", "redis"), "redis-under-selinux", message, hint)
             if spec.proxy is not None and _refused(spec.proxy.upstream, server):
                 message = f"SELinux on Server/{server.name} keeps the web server from {spec.proxy.upstream}"
                 hint = "have the application listen on a socket in the site's storage, such as unix:storage/app.sock"

@@ -13,7 +13,7 @@ Cause = Literal["isolation", "missing rule", "wrong label", "granted", "unreadab
 
 _OURS = frozenset({*labels.SITE_DOMAINS, labels.NGINX, "laravel_app_t", "laravel_ssh_key_t"})
 _ADMINISTRATORS = frozenset({"laravel_app_t", "laravel_ssh_key_t"})
-_WHO = {labels.PHP: "PHP", labels.JOB: "a job"}
+_WHO = {labels.PHP: "PHP", labels.JOB: "a job", labels.REDIS: "Redis"}
 _FILES = frozenset({"file", "dir", "lnk_file", "sock_file", "fifo_file"})
 # what files have that nobody gave a label to
 _UNLABELLED = frozenset(
@@ -125,8 +125,10 @@ def _on_purpose(denial: Denial, source: Context, target: Context) -> Explanation
             said = "PHP may not change its own code and settings; writable folders have the type laravel_app_rw_t"
         case labels.JOB, labels.ENV, _ if asked & _WRITING:
             said = "a job may not change .env, which the manifest of the site declares"
-        case labels.PHP, _, "file" if asked & _RUNNING:
-            said = "PHP may not run programs"
+        case ((labels.PHP | labels.JOB), labels.REDIS_DATA, _):
+            said = "only the Redis of the site may reach its data"
+        case ((labels.PHP | labels.REDIS), _, "file") if asked & _RUNNING:
+            said = f"{_WHO[source.type]} may not run programs"
         case labels.JOB, (labels.WRITABLE | "laravel_php_fpm_tmp_t"), "file" if asked & _RUNNING:
             said = "a job may not run programs from folders that PHP can write"
         case labels.JOB, ("su_exec_t" | "sudo_exec_t" | "crontab_exec_t" | "sendmail_exec_t"), "file":

@@ -18,10 +18,13 @@ SITE_CONTENT = "site_content_t"
 WRITABLE = "laravel_app_rw_t"
 ENV = "laravel_env_t"
 RUNTIME = "laravel_php_fpm_run_t"
+REDIS_DATA = "laravel_redis_db_t"
+REDIS_RUNTIME = "laravel_redis_run_t"
 PHP = "laravel_php_fpm_t"
 JOB = "laravel_job_t"
-SITE_DOMAINS = frozenset({PHP, JOB})
-"""The domains that categories bind: a site's PHP, and what its owner has run."""
+REDIS = "laravel_redis_t"
+SITE_DOMAINS = frozenset({PHP, JOB, REDIS})
+"""The domains that categories bind: a site's PHP, what its owner has run, and its Redis."""
 NGINX = "laravel_nginx_t"
 
 _WRITABLE = ("storage", "tmp", "sessions", "logs")
@@ -58,11 +61,19 @@ class Label:
 
 
 def of_site(
-    site: str, user: str, app_type: AppType, level: str, *, run: str = "/run", deployed: bool = False
+    site: str,
+    user: str,
+    app_type: AppType,
+    level: str,
+    *,
+    run: str = "/run",
+    deployed: bool = False,
+    redis: bool = False,
 ) -> tuple[Label, ...]:
     """The labels of a site's files, the general ones first: a later one wins where several fit.
 
     `deployed`: the site has releases, each with what its kind of application writes to; what they share is writable.
+    `redis`: it has a Redis of its own, which alone reaches its data.
     `run` is where the node's policy looks for run-time files: `/var/run` on Enterprise Linux 8 and 9, whose `semanage`
     refuses the other, and `/run` elsewhere. A site without PHP has no folder there.
     """
@@ -74,9 +85,14 @@ def of_site(
         *_of_releases(home, app_type, level, deployed=deployed),
         Label(f"{home}/\\.env", ENV, level),
     )
+    of_redis = (
+        Label(f"{home}/storage/redis(/.*)?", REDIS_DATA, level),
+        Label(f"{run}/panel-redis/{re.escape(site)}(/.*)?", REDIS_RUNTIME, level),
+    )
+    found = (*below_home, *(of_redis if redis else ()))
     if app_type in _WITHOUT_PHP:
-        return below_home
-    return (*below_home, Label(f"{run}/panel-fpm/{re.escape(site)}(/.*)?", RUNTIME, level))
+        return found
+    return (*found, Label(f"{run}/panel-fpm/{re.escape(site)}(/.*)?", RUNTIME, level))
 
 
 def _of_releases(home: str, app_type: AppType, level: str, *, deployed: bool) -> tuple[Label, ...]:

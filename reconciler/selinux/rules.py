@@ -14,7 +14,6 @@ LOCAL = "panel_local"
 _WORD = r"[a-z][a-z0-9_]{0,63}"
 _SOME = rf"(?:{_WORD}|\{{(?: {_WORD})+ \}})"
 _RULE = re.compile(rf"(allow|dontaudit) ({_WORD}) ({_WORD}):({_SOME}) ({_SOME});\Z")
-_SITES = frozenset({labels.PHP, labels.JOB})
 _OPENS = frozenset({"connectto", "ptrace", "transition", "dyntransition", "signal", "sigkill"})
 
 
@@ -45,7 +44,7 @@ def parse(text: str) -> Rule:
         )
     verb, source, target = match[1], match[2], match[3]
     rule = Rule(verb, source, target, _words(match[4]), _words(match[5]))
-    between_sites = source in _SITES and (target in _SITES or target == "self")
+    between_sites = source in labels.SITE_DOMAINS and (target in labels.SITE_DOMAINS or target == "self")
     if verb == "allow" and between_sites and _OPENS & set(rule.permissions):
         raise ValueError("would open sites to each other: categories do not guard this on every system")
     return rule

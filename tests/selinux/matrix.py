@@ -151,7 +151,8 @@ nginx/none  http_port_t/none      tcp_socket  name_bind                 yes
 nginx/none  ssh_port_t/none       tcp_socket  name_connect              type
 nginx/none  mysqld_port_t/none    tcp_socket  name_connect              type
 nginx/none  shell_exec_t/none     file  execute                         type
-nginx/none  laravel_ssh_key_var_run_t/none  file  read                  type
+# handed over by systemd, which has opened it
+nginx/none  laravel_ssh_key_var_run_t/none  file  open                  type
 # private keys: the web server's alone, made by the agent; what answers a CA
 nginx/none  laravel_etc_t/none    dir   search                          yes
 nginx/none  laravel_tls_t/none    dir   search                          yes
@@ -165,6 +166,58 @@ agent/none  laravel_tls_t/none    file  create write unlink rename      yes
 agent/none  laravel_tls_t/none    dir   create add_name remove_name     yes
 agent/none  httpd_sys_content_t/none  file  create write unlink         yes
 agent/none  httpd_sys_content_t/none  dir   create add_name             yes
+# a site's Redis: its data and its socket, for PHP and jobs of the site
+redis/one  redis_exec_t/none         file  entrypoint execute           yes
+redis/one  bin_t/none                file  entrypoint                   yes
+redis/one  bin_t/none                file  execute_no_trans             type
+redis/one  shell_exec_t/none         file  execute                      type
+redis/one  laravel_etc_t/none        file  read                         yes
+redis/one  laravel_redis_db_t/one    file  create read write rename unlink  yes
+redis/one  laravel_redis_db_t/one    file  execute                      type
+redis/one  laravel_redis_db_t/two    file  read write unlink            site
+redis/one  laravel_redis_db_t/two    dir   search add_name              site
+redis/one  laravel_redis_run_t/one   sock_file  create unlink           yes
+redis/one  laravel_redis_run_t/two   sock_file  create                  site
+redis/one  site_content_t/one        file  read write create            type
+redis/one  laravel_app_rw_t/one      file  read write create            type
+redis/one  laravel_env_t/one         file  read                         type
+redis/one  redis_port_t/none         tcp_socket  name_bind name_connect  type
+redis/one  http_port_t/none          tcp_socket  name_connect           type
+redis/one  redis/one                 unix_stream_socket  connectto      type
+redis/one  php/one                   unix_stream_socket  connectto      type
+redis/one  php/one                   process  signal                    type
+php/one    laravel_redis_run_t/one   dir   search                       yes
+php/one    laravel_redis_run_t/one   sock_file  write                   yes
+php/one    redis/one                 unix_stream_socket  connectto      yes
+php/one    laravel_redis_db_t/one    file  read write                   type
+job/one    laravel_redis_run_t/one   sock_file  write                   yes
+job/one    redis/one                 unix_stream_socket  connectto      yes
+job/one    laravel_redis_db_t/one    file  read                         type
+# another site's: on Enterprise Linux what guards is the socket's file, not who is behind it
+php/one    laravel_redis_run_t/two   dir   search                       site
+php/one    laravel_redis_run_t/two   sock_file  write                   site
+php/one    redis/two                 unix_stream_socket  connectto      yes site
+job/one    laravel_redis_run_t/two   dir   search                       site
+job/one    laravel_redis_run_t/two   sock_file  write                   site
+nginx/none laravel_redis_run_t/one   sock_file  write                   type
+nginx/none laravel_redis_db_t/one    file  read                         type
+nginx/none redis/one                 unix_stream_socket  connectto      type
+init/none  redis/one                 process   transition               yes
+init/none  redis/one                 process2  nnp_transition           yes
+agent/none laravel_redis_db_t/two    dir   create relabelto             yes
+agent/none redis/one                 process  sigkill                   yes
+# caddy: its logs, and its administration, which is the agent's and its own
+nginx/none laravel_caddy_log_t/none  file  create append rename unlink  yes
+nginx/none httpd_log_t/none          file  unlink rename                type
+nginx/none httpd_var_run_t/none      sock_file  create write unlink     yes
+nginx/none nginx/none                unix_stream_socket  connectto      yes
+agent/none nginx/none                unix_stream_socket  connectto      yes
+agent/none httpd_var_run_t/none      sock_file  write                   yes
+php/one    httpd_var_run_t/none      sock_file  write                   type
+php/one    nginx/none                unix_stream_socket  connectto      type
+job/one    httpd_var_run_t/none      sock_file  write                   type
+job/one    nginx/none                unix_stream_socket  connectto      type
+php/one    laravel_caddy_log_t/none  file  read                         type
 # systemd starts everything, at the site's level
 init/none  php/one              process   transition                    yes
 init/none  php/one              process2  nnp_transition                yes
@@ -300,6 +353,7 @@ _LEVELS = {"one": "s0:c100,c101", "two": "s0:c102,c103", "half": "s0:c100", "non
 _DOMAINS = {
     "php": "laravel_php_fpm_t",
     "job": "laravel_job_t",
+    "redis": "laravel_redis_t",
     "nginx": "laravel_nginx_t",
     "app": "laravel_app_t",
     "agent": "laravel_ssh_key_t",

@@ -52,6 +52,7 @@ IN_BOTH = {
     "iptables_exec_t",
     "iptables_t",
     "modules_object_t",
+    "redis_exec_t",
     "su_exec_t",
     "unconfined_r",
     "unconfined_t",

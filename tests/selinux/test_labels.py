@@ -91,6 +91,21 @@ def test_any_path_may_be_asked_for(path: str) -> None:
     labels.wanted(path, labels.of_site("shop", "web1", "laravel", LEVEL))
 
 
+def test_a_redis_of_a_site_has_its_data_and_its_socket() -> None:
+    here = places()
+    with_redis = labels.of_site("shop", "web1", "static", LEVEL, redis=True)
+    for path, kind in (
+        (f"{here.redis_data}/dump.rdb", "laravel_redis_db_t"),
+        (here.redis_socket, "laravel_redis_run_t"),
+        (f"{here.home}/storage/a", "laravel_app_rw_t"),
+    ):
+        label = labels.wanted(path, with_redis)
+        assert label is not None
+        assert (label.type, label.level) == (kind, LEVEL)
+    assert type_of(f"{here.redis_data}/dump.rdb") == "laravel_app_rw_t"
+    assert type_of(here.redis_socket) == ""
+
+
 def test_what_releases_share_and_what_an_application_writes_in_one_may_be_written() -> None:
     found = labels.of_site("shop", "web1", "laravel", LEVEL, deployed=True)
     home = "/home/web1"

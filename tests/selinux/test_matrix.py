@@ -55,7 +55,7 @@ def test_each_access_is_answered_as_the_table_says(family: Family, whole: Policy
 def test_without_the_constraint_every_site_is_open_to_every_other(
     family: Family, whole: Policy, folder: Path
 ) -> None:
-    lines = [f"typeattribute laravel_{name}_t mcs_constrained_type;" for name in ("php_fpm", "job")]
+    lines = [f"typeattribute laravel_{name}_t mcs_constrained_type;" for name in ("php_fpm", "job", "redis")]
     mutant = policy.linked(without(*lines), family, folder / f"{family}-unconstrained")
     questions = matrix.questions(family)
     before, after = asked(whole, questions), asked(mutant, questions)
@@ -64,7 +64,7 @@ def test_without_the_constraint_every_site_is_open_to_every_other(
     assert {after[name] for name in flipped} == {"allowed"}
 
 
-@pytest.mark.parametrize("name", ["php_fpm", "job"])
+@pytest.mark.parametrize("name", ["php_fpm", "job", "redis"])
 def test_each_domain_of_a_site_has_a_constraint_of_its_own(
     family: Family, whole: Policy, folder: Path, name: str
 ) -> None:
@@ -143,5 +143,6 @@ def test_no_domain_is_permissive_and_none_is_exempt_from_categories() -> None:
     assert re.findall(r"typeattribute (\w+) mcs_constrained_type", rules) == [
         "laravel_php_fpm_t",
         "laravel_job_t",
+        "laravel_redis_t",
     ]
     assert not re.search(r"\b(mcs|mls)(?!_constrained_type)\w*", rules)

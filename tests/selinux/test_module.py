@@ -64,7 +64,14 @@ def test_every_context_has_a_type_that_exists_and_no_level_of_a_site() -> None:
     for fields in CONTEXTS:
         user, role, kind, level = fields[-1].split(":")
         assert (user, role, level) == ("system_u", "object_r", "s0")
-        assert kind in DECLARED | {"httpd_exec_t", "httpd_sys_content_t", "swapfile_t"}
+        assert kind in DECLARED | {
+            "httpd_config_t",
+            "httpd_exec_t",
+            "httpd_sys_content_t",
+            "httpd_var_lib_t",
+            "httpd_var_run_t",
+            "swapfile_t",
+        }
 
 
 @pytest.mark.parametrize(
@@ -93,6 +100,11 @@ def test_paths_that_families_look_up_differently_are_given_in_both_ways(one: str
         ("/var/lib/panel-sites/acme/.well-known/acme-challenge/token", "httpd_sys_content_t"),
         ("/etc/systemd/system/certbot-renew.service.d/panel-trust.conf", "laravel_unit_t"),
         ("/etc/sudoers.d/others", ""),
+        ("/usr/bin/caddy", "httpd_exec_t"),
+        ("/etc/panel/caddy/shop.caddy", "httpd_config_t"),
+        ("/run/caddy/admin.sock", "httpd_var_run_t"),
+        ("/var/log/caddy/panel-shop.access.log", "laravel_caddy_log_t"),
+        ("/etc/systemd/system/caddy.service.d/panel-selinux.conf", "laravel_unit_t"),
         ("/var/lib/reconciler/state.db", "laravel_app_var_lib_t"),
         ("/var/www/panel/index.php", "site_content_t"),
         ("/var/www/panel/public/a.css", "site_content_t"),
@@ -119,12 +131,15 @@ def test_what_a_site_has_outside_of_its_home_is_labelled_on_every_platform(os: s
     ):
         assert type_of(f"{here.unit_folder}/{unit}") == "laravel_unit_t"
     assert type_of(here.runtime) == type_of(here.socket) == labels.RUNTIME
+    assert type_of(f"{here.unit_folder}/{here.redis_unit}") == "laravel_unit_t"
+    assert type_of(here.redis_config) == "laravel_etc_t"
+    assert type_of(here.redis_runtime) == labels.REDIS_RUNTIME
     if platform.package_manager == "dnf":
         assert type_of(platform.php.binary_of("8.3")) == "httpd_exec_t"
 
 
 def test_every_type_that_labels_name_is_one_of_the_module() -> None:
-    named = {label.type for label in labels.of_site("shop", "web1", "laravel", "s0:c1,c2")}
+    named = {label.type for label in labels.of_site("shop", "web1", "laravel", "s0:c1,c2", redis=True)}
     assert named <= DECLARED
     assert labels.SITE_DOMAINS <= DECLARED
 

@@ -94,7 +94,7 @@ def test_the_booleans_gate_what_the_base_policy_does_not_allow_on_its_own(
             assert (reference.ask(*asked), on.ask(*asked)) == ("type", "allowed"), q
 
 
-@pytest.mark.parametrize("domain", ["laravel_php_fpm_t", "laravel_job_t"])
+@pytest.mark.parametrize("domain", ["laravel_php_fpm_t", "laravel_job_t", "laravel_redis_t"])
 def test_no_site_reads_secrets_of_the_node(reference: Policy, domain: str) -> None:
     mine = f"system_u:system_r:{domain}:s0:c100,c101"
     for kind in (

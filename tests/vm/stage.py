@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -70,6 +72,22 @@ class Stage(faults.Stage):
         except urllib.error.HTTPError as fault:
             with fault:
                 return fault.code, fault.read().decode("utf-8", "replace")
+
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
+        """What becomes of the fleet and of the daemon's records in the block is forgotten after it; no daemon serves then."""
+        mine = {place.name: place for place in (self.fleet.folder, self.bare, self.state)}
+        kept = self.state.with_name("kept")
+        kept.mkdir()
+        for place in mine.values():
+            subprocess.run(["cp", "-a", place, kept], check=True)  # sockets too, which shutil does not copy
+        try:
+            yield
+        finally:
+            for name, place in mine.items():
+                shutil.rmtree(place)
+                (kept / name).rename(place)
+            kept.rmdir()
 
     def reach(self, seconds: float = 900) -> None:
         """Wait until the fleet is at the newest commit; an emulated machine takes its time."""

@@ -9,7 +9,7 @@ from .. import cancel, package_lock, places, process
 from ..faults import StepFault
 from ..observe import World
 from ..vocabulary import Step
-from . import removal
+from . import removal, selinux_steps
 from .contract import Finding, Handler, Run, absent, change
 
 _TRANSACTION_SECONDS = 1800.0
@@ -103,6 +103,8 @@ def transaction(verb: str, names: List[str], run: Run) -> None:
     for name in names if verb != "upgrade" else ():
         if run.world.installed(name) != fetches:
             raise StepFault("{} said it would {} {}, but it did not".format(program, verb, name))
+    if verb == "install":
+        selinux_steps.relabel_named(run)
 
 
 def _repair_dpkg(run: Run) -> None:

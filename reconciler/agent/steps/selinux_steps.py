@@ -147,6 +147,13 @@ def _install(name: str, package: str, sources: str, run: Run) -> None:
         os.unlink(old)
 
 
+def relabel_named(run: Run) -> None:
+    """Give what our installed module speaks of its label: scripts of packages make things without. Raises StepFault."""
+    contexts = "/etc/panel/selinux/panel.fc"
+    if selinux.enabled() and selinux.installed_module("panel") and os.path.exists(places.real(contexts)):
+        selinux.relabel(_named_paths(contexts), run.log)
+
+
 def _named_paths(contexts: str) -> List[str]:
     """What the lines of a file of contexts speak of, without the homes: those have labels of their own."""
     found = []
