@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,4 +242,84 @@ def test_a_power_cut_in_a_transaction_is_healed_by_the_next_apply(bare: Stage, s
     assert bare.count("software_installations", "status IN ('pending', 'installing')") == 0
     assert node.output("systemctl is-active postgresql") == "active"
     assert fetch(node, f"site-{server}.test")[0] == 200
+    bare.in_sync()
+
+
+# -- upgrades ------------------------------------------------------------------------------------------
+
+
+def newer_deb(node: Node, work: Path, *, broken: bool = False) -> str:
+    """A newer nginx in a repository of the node's: its version. A `broken` one refuses to be unpacked."""
+    node.run(
+        "mkdir -p /srv/older && cp /srv/pool/nginx_*.deb /srv/older"
+    )  # the pool is mounted inside of the node
+    (old,) = (node.root / "srv/older").glob("nginx_*.deb")
+    tree, folder = work / "tree", node.root / "srv/newer"
+    subprocess.run(["dpkg-deb", "-R", old, tree], check=True)
+    control = tree / "DEBIAN/control"
+    version = re.search(r"^Version: (.+)$", control.read_text(), re.M).group(1)  # type: ignore[union-attr]
+    newer = f"{version}+lab{2 if broken else 1}"
+    control.write_text(control.read_text().replace(f"Version: {version}", f"Version: {newer}", 1))
+    if broken:
+        preinst = tree / "DEBIAN/preinst"
+        preinst.write_text("#!/bin/sh\necho no room for this nginx >&2\nexit 1\n")
+        preinst.chmod(0o755)
+    folder.mkdir(exist_ok=True)
+    package = folder / f"nginx-{newer}.deb"
+    subprocess.run(["dpkg-deb", "-b", "-Znone", tree, package], check=True, capture_output=True)
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()
+    fields = control.read_text().rstrip("\n")
+    entry = f"{fields}\nFilename: ./{package.name}\nSize: {package.stat().st_size}\nSHA256: {digest}\n\n"
+    (folder / "Packages").write_text(entry)
+    node.write("/etc/apt/sources.list.d/newer.list", "deb [trusted=yes] file:/srv/newer ./\n")
+    return newer
+
+
+def test_an_upgrade_is_shown_and_asked_for_and_only_its_packages_are_newer(
+    bare: Stage, tmp_path: Path
+) -> None:
+    server = "deb"
+    node = bare.nodes[server]
+    version = VERSION_OF[server].format("nginx")
+    before = node.output(version)
+    old = node.output("systemctl show -P MainPID nginx")
+    assert f"nginx {before}: nothing newer." in bare.run("software", "upgrade", server, "nginx").out
+    after = newer_deb(node, tmp_path)
+    shown = bare.run("software", "upgrade", server, "--plan").out
+    assert re.search(rf"nginx +{re.escape(before)} +{re.escape(after)} +", shown)
+    assert node.output(version) == before
+    bare.run("software", "upgrade", server, "nginx", code=2)
+    others = packages(node, server)
+    said = bare.run("software", "upgrade", server, "nginx", "--yes")
+    assert f"Server/{server} is upgraded" in said.out
+    assert node.output(version) == after
+    assert packages(node, server) == others
+    assert node.output("systemctl show -P MainPID nginx") != old, "what runs is the newer one"
+    assert states(bare, server)["nginx"] == [("install", "installed"), ("upgrade", "installed")]
+    assert rows(bare, server)["nginx"][0]["version"] == after
+    assert fetch(node, f"site-{server}.test")[0] == 200
+    assert bare.deployments(f"Server/{server}")[0]["status"] == "success"
+    bare.in_sync()
+
+
+def test_an_upgrade_that_fails_is_told_in_the_words_of_the_package_manager_and_the_node_serves_on(
+    bare: Stage, tmp_path: Path
+) -> None:
+    node = bare.nodes["deb"]
+    before = node.output(VERSION_OF["deb"].format("nginx"))
+    with repositories_down(node, "deb"):
+        said = bare.run("software", "upgrade", "deb", "nginx", "--yes", code=1)
+        assert "cannot ask the repositories" in said.err
+        assert states(bare, "deb")["nginx"][-1] == ("upgrade", "installed")
+    newer_deb(node, tmp_path, broken=True)
+    said = bare.run("software", "upgrade", "deb", "nginx", "--yes", code=1)
+    assert "not upgraded" in said.out
+    (row,) = rows(bare, "deb")["nginx"]
+    assert (row["action"], row["status"], row["version"]) == ("upgrade", "failed", before)
+    assert "apt-get" in row["reason"]
+    assert node.output(VERSION_OF["deb"].format("nginx")) == before
+    assert fetch(node, "site-deb.test")[0] == 200
+    node.run("rm -r /srv/newer /etc/apt/sources.list.d/newer.list && apt-get -q update")
+    bare.apply()
+    assert bare.condition("Server/deb", "Ready").startswith("True/")
     bare.in_sync()
