@@ -114,7 +114,7 @@ def _agreed() -> bool:
 
 
 def _show(found: Proposal, *, no_color: bool) -> None:
-    from reconciler.blueprint.upgrading import effect  # noqa: PLC0415
+    from reconciler.blueprint.upgrading import effect  # noqa: PLC0415 - help and completion stay fast
     from reconciler.cli import tables  # noqa: PLC0415
 
     if found.upgrades:
@@ -131,7 +131,7 @@ def _show(found: Proposal, *, no_color: bool) -> None:
 def _carry_out(
     store: Store, state: Path, wanted: Wish, found: Proposal, wait: tuple[float, str] | None
 ) -> int:
-    from reconciler.app import asking, reconciling, upgrading  # noqa: PLC0415
+    from reconciler.app import asking, reconciling, upgrading  # noqa: PLC0415 - help and completion stay fast
     from reconciler.app.settings import Settings  # noqa: PLC0415
     from reconciler.cli import reconcile  # noqa: PLC0415
     from reconciler.converge.progress import Silent  # noqa: PLC0415

@@ -127,7 +127,7 @@ def _work(
         for one in store.read(requests.waiting):
             heard.append(one)
             if answer is not None:
-                store.write(lambda tx, one=one: answer(tx, one))  # type: ignore[misc]
+                store.write(lambda tx, one=one: answer(tx, one))  # type: ignore[misc]  # a lambda that binds its turn
 
 
 def done(tx: Tx, one: Request) -> None:
@@ -166,7 +166,7 @@ def waiting_plan(desk: Desk, *findings: Finding, commit: str = NEW, status: Any 
         engine=plan.engine,
         document=value,
         summary={"delete": 1, "forget": 1, "update": 1},
-        findings=value["findings"],  # type: ignore[arg-type]
+        findings=value["findings"],  # type: ignore[arg-type]  # JSON, whose shape the plan made
     )
     stored: str = desk.write(lambda tx: plans.put(tx, new, status=status)).id
     return stored
