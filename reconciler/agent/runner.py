@@ -3,7 +3,21 @@
 import sys
 from typing import Any, Dict, List, Optional, Set
 
-from . import atomic, blobs, bundle, cancel, canonical, guard, guarded, hashes, journal, lock, outcome, places
+from . import (
+    atomic,
+    blobs,
+    bundle,
+    cancel,
+    canonical,
+    guard,
+    guarded,
+    hashes,
+    journal,
+    lock,
+    outcome,
+    places,
+    validators,
+)
 from .bundle import Bundle, Section
 from .faults import Refusal, StepFault, cause
 from .journal import Journal
@@ -111,9 +125,15 @@ class Apply:
 
     def _reload_owed(self, unit: str) -> None:
         """Whether that works is judged at the end, where whoever broke it is found; until then the old files are in use."""
-        if unit in self.pending.units:
-            self._before_units()
-            units.control("reload", unit)
+        debt = self.pending.units.get(unit)
+        if debt is None:
+            return
+        self._before_units()
+        if not units.control("reload", unit) or debt.action != "restart":
+            return
+        # One that its package has only just started cannot be told to reload in the way that its new settings say.
+        if all(verdict.ok for verdict in validators.run_all(sorted(self.pending.validators)).values()):
+            units.control("restart", unit)
 
     def run(self) -> Dict[str, Any]:
         """Do everything and return the Outcome, which is then on disk."""

@@ -1,5 +1,6 @@
 """Keeps secrets out of texts: what has been used as a secret in this process is replaced wherever it would appear."""
 
+import re
 import threading
 from typing import Set
 
@@ -21,15 +22,16 @@ class Scrubber:
                 self._secrets.add(secret)
 
     def learn_body(self, body: bytes) -> None:
-        """The values in a secret file: each line and what follows `=` or `:` in it, without quotes."""
+        """The values in a secret file: each line and what follows its first `=` or `:`, without quotes."""
         for line in body.decode("utf-8", "replace").splitlines():
             text = line.strip()
             if text.startswith("-----"):
                 continue
             self.learn(text)
-            for separator in ("=", ":"):
-                if separator in text:
-                    self.learn(text.split(separator, 1)[1].strip().strip("'\";").strip())
+            parts = re.split("[=:]", text, maxsplit=1)
+            # not also what follows a later colon: of `URL="https://host"` that is `//host`, which is in every address
+            if len(parts) > 1:
+                self.learn(parts[1].strip().strip("'\";").strip())
 
     def clean(self, text: str) -> str:
         """The text with every known secret masked, the longest first."""

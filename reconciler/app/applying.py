@@ -15,6 +15,8 @@ from reconciler.converge.executor import EVERYTHING, Executor, Limits, Part
 from reconciler.converge.observer import Observation, Observer
 from reconciler.converge.progress import Progress, Result
 from reconciler.converge.settle import settle
+from reconciler.desired.fleet import Key
+from reconciler.desired.kinds import Kind
 from reconciler.errors import ApprovalNeeded, InvalidFleet
 from reconciler.kit.text import count
 from reconciler.loop import drift
@@ -25,9 +27,13 @@ from reconciler.plan.identity import check_fresh
 from reconciler.plan.ignore import Judged
 from reconciler.plan.model import Plan
 from reconciler.plan.recorded import Recorded
-from reconciler.record import inventory, sources
+from reconciler.record import conditions, inventory, sources
 from reconciler.store import Store, Tx
+from reconciler.store.queries import conditions as condition_rows
+from reconciler.store.queries import inventory as inventory_rows
 from reconciler.store.queries import revisions
+
+_NOT_READY = "SourceNotReady"
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,11 @@ def apply(settings: Settings, store: Store, demand: Demand, progress: Progress) 
             guard(plan, demand.approved)
             if not plan.effective and not plan.drift:
                 store.write(lambda tx: _note_revision(tx, plan, settings.name))
+                store.write(lambda tx: _note_held(tx, plan))
                 return Applied(plan)
             if not demand.confirm(plan):
                 return Applied(plan, confirmed=False)
+            store.write(lambda tx: _note_held(tx, plan))
             limits = Limits(settings.nodes_at_once, settings.apply_within)
             return Applied(
                 plan, runner.run(_apply(settings, demand, Executor(store, pool, progress, limits), plan))
@@ -124,6 +132,21 @@ def _note_revision(tx: Tx, plan: Plan, fleet: str) -> None:
         author = {"author_name": plan.author_name, "author_email": plan.author_email}
         revisions.accept(tx, commit=plan.head_commit, message="", fleet=fleet, **author)
         revisions.set_status(tx, plan.head_commit, "applied", fleet=fleet)
+
+
+def _note_held(tx: Tx, plan: Plan) -> None:
+    """The conditions of sites whose source is not known, which nothing else would tell of, and the end of them."""
+    for change in plan.held:
+        conditions.held(tx, change.key, plan.head_commit, _NOT_READY, change.reason)
+    held = {change.key for change in plan.held}
+    for known in condition_rows.of_reason(tx, _NOT_READY):
+        key = Key(Kind(known.kind), known.name)
+        if key in held:
+            continue
+        if inventory_rows.get(tx, key.kind, key.name) is None and key not in {c.key for c in plan.changes}:
+            condition_rows.forget(tx, known.kind, known.name)
+        else:
+            conditions.freed_of(tx, key, _NOT_READY, plan.head_commit)
 
 
 def guard(plan: Plan, approved: frozenset[str]) -> None:

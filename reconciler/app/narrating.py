@@ -23,11 +23,10 @@ class LogProgress:
         log.info("reconciling", resource=str(key), action=action, deployment=deployment)
 
     def event(self, server: str, event: Event, deployment: str) -> None:
-        """As the protocol says."""
-        if narrate.is_fault(event) and (text := narrate.line(event)):
-            log.warning(
-                text.strip(), server=server, section=event.section or None, deployment=deployment or None
-            )
+        """As the protocol says. What programs say on their standard error is rarely a fault, and the deployment has it."""
+        if narrate.is_fault(event) and (text := narrate.words(event).strip()):
+            told = log.debug if event.type == "log" else log.warning
+            told(text, server=server, section=event.section or None, deployment=deployment or None)
 
     def finished(self, result: Result) -> None:
         """As the protocol says."""

@@ -52,7 +52,7 @@ class ResourceStatus:
 
 
 def of_all(tx: Tx) -> list[ResourceStatus]:
-    """Every recorded resource, servers first."""
+    """Every recorded resource and those that wait to be made, servers first."""
     states = _states(tx)
     of: dict[Key, dict[str, Condition]] = {}
     for condition in conditions.listed(tx):
@@ -75,7 +75,14 @@ def of_all(tx: Tx) -> list[ResourceStatus]:
                 changed_at=mine["Ready"].last_transition_at if "Ready" in mine else None,
             )
         )
+    found += [_waiting(key, of[key]) for key in of.keys() - {status.key for status in found}]
     return sorted(found, key=lambda status: (_ORDER.index(status.key.kind), status.key.name))
+
+
+def _waiting(key: Key, mine: dict[str, Condition]) -> ResourceStatus:
+    """One that is declared, and that nothing is recorded of because it could not be made yet."""
+    since = mine["Ready"].last_transition_at if "Ready" in mine else None
+    return ResourceStatus(key, "", "", "", mine, last_deployment="", changed_at=since)
 
 
 def _states(tx: Tx) -> dict[Key, str]:

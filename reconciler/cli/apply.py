@@ -145,5 +145,5 @@ def report(applied: Applied, output: str, *, no_color: bool) -> int:
         click.echo(summary.as_text(applied), nl=False)
     if not applied.confirmed:
         return int(ExitCode.CANCELLED)
-    failed = applied.failed or applied.plan.unreachable or errored(applied.plan)
+    failed = applied.failed or applied.plan.unreachable or applied.plan.held or errored(applied.plan)
     return int(ExitCode.ERROR if failed else ExitCode.OK)

@@ -28,12 +28,17 @@ def as_text(applied: Applied) -> str:
             lines.append(f"  {first.hint}")
     for server, why in applied.plan.unreachable.items():
         lines.append(f"Warning: {server} could not be asked for drift: {why}")
+    lines += [f"Warning: {c.address} is left as it is: {c.reason}" for c in applied.plan.held]
     head = "Apply complete!" if not applied.failed else "Apply incomplete!"
     more = f", {forgotten} forgotten" if forgotten else ""
     more += f", {repaired} repaired" if repaired else ""
     lines.append(f"{head} Resources: {added} added, {changed} changed, {destroyed} destroyed{more}.")
     if applied.failed:
         lines[-1] += f" {len(applied.failed)} failed."
+    if applied.plan.held:
+        lines[-1] += (
+            f" {len(applied.plan.held)} left as {'they are' if len(applied.plan.held) > 1 else 'it is'}."
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -54,6 +59,7 @@ def as_json(applied: Applied) -> str:
         "drift": len(applied.plan.drift),
         "failed": len(applied.failed),
         "unreachable": dict(applied.plan.unreachable),
+        "held": {change.address: change.reason for change in applied.plan.held},
         "problems": [str(problem) for problem in applied.plan.problems],
         "results": [
             {

@@ -18,11 +18,12 @@ def is_fault(event: Event) -> bool:
 
 def line(event: Event) -> str:
     """One line for an event, ending in a newline; empty for events that say nothing to a person."""
-    text = _words(event)
+    text = words(event)
     return f"{event.at[11:19]} {text}\n" if text else ""
 
 
-def _words(event: Event) -> str:
+def words(event: Event) -> str:
+    """The line of an event without the time and its end."""
     data = event.data
     match event.type:
         case "step_started":

@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _TAGS = "refs/tags/"
+_UNADVERTISED = re.compile(r"unadvertised object|not our ref")
+"""How a server says that it gives tips of branches and tags only: gitprotocol-pack(5), uploadpack.allow…SHA1InWant."""
 _REFS = 4 * 1024 * 1024
 _PACKS = 40
 _KEPT = 20
@@ -280,6 +282,25 @@ class Mirror:
         return Fetched(commit, remote.name, passed, changed=True, rebuilt=rebuilt)
 
     def _transfer(self, remote: Remote, branch: str, ref: str, short: Bounds) -> None:
+        try:
+            self._receive(remote, (f"+{_full(branch)}:{ref}",), short)
+        except _Passed as passed:
+            if not _ID.fullmatch(branch) or not _UNADVERTISED.search(passed.failure.reason):
+                raise
+            self._search(remote, branch, ref, short)
+
+    def _search(self, remote: Remote, commit: str, ref: str, short: Bounds) -> None:
+        """Brings every branch and tag, for a commit that the server does not give by its id alone."""
+        own = f"refs/everything/{remote.digest}"
+        every = (f"+refs/heads/*:{own}/heads/*", f"+refs/tags/*:{own}/tags/*")
+        self._receive(remote, every, short)
+        if self._at(commit, short) != commit:
+            hint = "check that it was pushed, and that it is a commit's whole id"
+            reason = f"there is no commit {commit} in its branches and tags"
+            raise _Passed(Failure(reason, retry=False, hint=hint))
+        self._update([f"update {ref} {commit}"], short)
+
+    def _receive(self, remote: Remote, refs: Sequence[str], short: Bounds) -> None:
         room = self._limit
         bounds = Bounds(
             self._seconds,
@@ -301,7 +322,7 @@ class Mirror:
             *("--no-show-forced-updates", "--force", "--refmap="),
         )
         try:
-            self._call(remote, words, (f"+{_full(branch)}:{ref}",), bounds)
+            self._call(remote, words, refs, bounds)
         finally:
             if bounds.watch is not None and bounds.watch():
                 mirror_folder.clear(self.folder)

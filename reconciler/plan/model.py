@@ -153,3 +153,8 @@ class Plan:
     def effective(self) -> tuple[Change, ...]:
         """The changes that do something."""
         return tuple(c for c in self.changes if c.action is not Action.NO_OP)
+
+    @property
+    def held(self) -> tuple[Change, ...]:
+        """What stays as it is although its manifest is fine, because something that it needs is not there yet."""
+        return tuple(c for c in self.changes if c.reason_code == "held")

@@ -120,7 +120,7 @@ def test_json_outputs_have_their_keys(stage: Stage, tmp_path: Path) -> None:
     # nothing is enrolled, so everything that needs a node fails, and says so in each form
     applied = stage.apply("--output", "json", code=1).json
     assert applied.keys() == {
-        "commit", "confirmed", "changes", "drift", "failed", "unreachable", "problems", "results",
+        "commit", "confirmed", "changes", "drift", "failed", "unreachable", "problems", "results", "held",
     }  # fmt: skip
     assert applied["results"][0].keys() == {
         "address", "action", "state", "message", "hint", "deployment", "seconds",

@@ -337,6 +337,30 @@ async def test_a_branch_is_brought_over_ssh_with_a_pinned_host_key(
     mirror.close()
 
 
+async def test_a_commit_that_no_branch_ends_at_is_brought_from_a_server_that_gives_tips_only(
+    server: loopback.Loopback, repo: Repository, tmp_path: Path
+) -> None:
+    """An sshd that does not hand GIT_PROTOCOL on, as by default: git speaks protocol 0, which gives tips only."""
+    wanted = repo.head
+    repo.write("two.yaml", "a: 2")
+    repo.commit()
+    mirror = Mirror(
+        tmp_path / "mirror",
+        [f"ssh://root@127.0.0.1:{server.port}{repo.folder}"],
+        ssh_key=_key(server, tmp_path),
+        known_hosts=_known(server, tmp_path, server.host.public),
+        seconds=60,
+    )
+    fetched = await mirror.fetch(wanted)
+    assert (fetched.commit, fetched.changed) == (wanted, True)
+    assert set(read_commit(mirror.folder, wanted).files) == {"one.yaml"}
+    assert not (await mirror.fetch(wanted)).changed
+    with pytest.raises(SourceFault, match=f"no commit {'1' * 40} in its branches and tags") as fault:
+        await mirror.fetch("1" * 40)
+    assert not isinstance(fault.value, SourceUnreachable)
+    mirror.close()
+
+
 async def test_over_ssh_wrong_and_missing_keys_of_either_side_are_faults_with_hints(
     server: loopback.Loopback, repo: Repository, tmp_path: Path
 ) -> None:

@@ -72,7 +72,9 @@ class Application:
     def push(self, **files: str | None) -> str:
         """Commit these files (`__` is a slash, None takes one away) and push: the commit."""
         for name, text in files.items():
-            path = self.copy / name.replace("__", "/").replace("index_php", "index.php")
+            path = self.copy / name.replace("__", "/").replace("index_php", "index.php").replace(
+                "index_html", "index.html"
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
             if text is None:
                 path.unlink()

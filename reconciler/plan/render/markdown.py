@@ -15,7 +15,7 @@ from reconciler.plan.model import Action, Change, Plan, Risk
 from reconciler.plan.render.blocks import drift_lines, resource_lines
 from reconciler.plan.render.lines import Line
 from reconciler.plan.render.style import printable
-from reconciler.plan.render.text import NO_CHANGES, headline, summary
+from reconciler.plan.render.text import headline, nothing, summary
 
 MARKER = "<!-- reconciler:plan -->"
 """First line of every comment, unseen by readers: finds the comment again, to replace it."""
@@ -118,7 +118,7 @@ def _headline(plan: Plan) -> str:
         return f"**Planning failed for part of the fleet.** {summary(plan)}"
     if plan.effective:
         return f"**{summary(plan)}**"
-    return "**No changes.** Nodes have drifted." if plan.drift else f"**{NO_CHANGES}**"
+    return "**No changes.** Nodes have drifted." if plan.drift else f"**{nothing(plan)}**"
 
 
 def _origin(plan: Plan) -> str:

@@ -110,8 +110,15 @@ def _result(plan: Plan, style: Style) -> str:
         )
     if plan.drift:
         return style("heading", "No changes.") + " The configuration is as recorded, but nodes have drifted."
-    head, _, rest = NO_CHANGES.partition(" Your")
-    return f"{style('heading', head)} Your{rest}"
+    head, _, rest = nothing(plan).partition(". ")
+    return f"{style('heading', f'{head}.')} {rest}"
+
+
+def nothing(plan: Plan) -> str:
+    """What to say of a plan without changes: `NO_CHANGES` only where nothing waits."""
+    if not plan.held:
+        return NO_CHANGES
+    return f"No changes. {count(len(plan.held), 'resource')} cannot be applied now; everything else matches the configuration."
 
 
 def _findings(plan: Plan, style: Style, *, detail: bool) -> Iterator[str]:
