@@ -65,7 +65,7 @@ def _dpkg_fingerprint() -> str:
 def _rpm_installed(names: List[str]) -> Set[str]:
     """Which of these are installed, by name or as something that an installed package provides."""
     shown = process.run(["rpm", "-q", "--qf", "%{NAME}\\n", *names], timeout=120)
-    if shown.code == 127:
+    if shown.timed_out or shown.code == 127:
         raise StepFault(shown.reason("rpm"))
     lines = set(shown.out.split("\n"))
     installed = {name for name in names if name in lines}
@@ -78,7 +78,7 @@ def _rpm_installed(names: List[str]) -> Set[str]:
 def _dpkg_installed(names: List[str]) -> Set[str]:
     form = "${Package}\\t${db:Status-Status}\\n"
     shown = process.run(["dpkg-query", "-W", "-f", form, *names], timeout=120)
-    if shown.code == 127:
+    if shown.timed_out or shown.code not in (0, 1):  # 1: some of them it does not know
         raise StepFault(shown.reason("dpkg-query"))
     installed = set()
     for line in shown.out.splitlines():

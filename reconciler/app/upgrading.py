@@ -33,11 +33,13 @@ from reconciler.store.queries import audit, inventory, servers, software_install
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be upgraded on a server: the packages of each piece, the piece's own first."""
+    """What is to be upgraded on a server: the packages of each piece, the piece's own first. `open` are upgrades that were
+    asked for before and did not come to an end yet, of whatever piece: carrying out means these too."""
 
     server: Server
     fleet: str
     pieces: Mapping[str, tuple[str, ...]]
+    open: tuple[Upgrade, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def wish(tx: Tx, name: str, pieces: Sequence[str]) -> Wish:
         if piece not in known:
             hint = did_you_mean(piece, list(known)) or f"`reconciler software list --server {name}` shows it"
             raise UsageFault(f"{piece} is not installed on {address}", hint=hint)
-    return Wish(server, entry.fleet, {one: known[one] for one in known if not pieces or one in pieces})
+    wanted = {one: known[one] for one in known if not pieces or one in pieces}
+    return Wish(server, entry.fleet, wanted, software.upgrading(tx).get(name, ()))
 
 
 def _refuse_suspended(tx: Tx, server: Server, concerned: Sequence[Address]) -> None:

@@ -98,7 +98,9 @@ def upgrade(  # noqa: PLR0913 - one parameter an option
         wanted = store.read(lambda tx: upgrading.wish(tx, server, pieces))
         found = upgrading.propose(store, wanted)
         _show(found, no_color=no_color)
-        if not found.upgrades or plan_only:
+        for one in wanted.open:
+            click.echo(f"{one.words} was asked for before and did not come to an end: it goes on.")
+        if plan_only or not (found.upgrades or wanted.open):
             return 0
         if not yes and not _agreed():
             click.echo("Cancelled: nothing was changed.")

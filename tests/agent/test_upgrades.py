@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .building import bundle, section
+from .building import bundle, package, section
 from .talking import Here, Refused, Talk
 
 # `installed` and `newer` are lines of a name and a version; `says` makes it fail with these words
@@ -18,20 +18,26 @@ case " $* " in
 *" repoquery "*) while read name version; do case " $* " in *" $name "*) printf '%s\t%s\n' $name $version;; esac; done < $root/newer; exit;;
 esac
 while [ "${1#-}" != "$1" ]; do shift; done
+if [ "$1 $2" = "remove --duplicates" ]; then sed -i "$(cat $root/older)d" $root/installed; exit; fi
 [ $1 = upgrade ] || exit 0
 shift
 for name; do
     version=$(sed -n "s/^$name //p" $root/newer)
+    grep -q "^$name $version" $root/installed && continue
     [ -z "$version" ] || sed -i "s/^$name .*/$name $version/" $root/installed
 done
 """
 RPM = r"""
 [ "$2" = --whatprovides ] && exit 1
+if [ "$1" = -qa ]; then
+    while read name version; do printf '%s\tx86_64\t%s-%s.src.rpm\n' $name ${name%%-*} $version; done < $root/installed
+    exit
+fi
 form="$3"; shift 3
 for name; do
-    version=$(sed -n "s/^$name //p" $root/installed)
-    [ -z "$version" ] && continue
-    case "$form" in *VERSION*) printf '%s\t%s\n' $name $version;; *) echo $name;; esac
+    for version in $(sed -n "s/^$name //p" $root/installed); do
+        case "$form" in *VERSION*) printf '%s\t%s\n' $name $version;; *) echo $name;; esac
+    done
 done
 exit 0
 """
@@ -53,6 +59,7 @@ def node(here: Here) -> Here:
     here.write("/newer", "nginx 1.0-2\nother 3.0-2\n")
     for name in ("/says", "/code", "/calls"):
         here.write(name, "")
+    here.write("/older", "1")
     return here
 
 
@@ -114,6 +121,69 @@ def test_what_there_is_to_upgrade_to_is_asked_without_a_change(node: Here, talk:
         }
     }
     assert versions(node) == before
+
+
+def test_two_builds_that_a_power_cut_left_become_one(node: Here, talk: Talk) -> None:
+    node.write("/installed", "nginx 1.0-1\nnginx 1.0-2\nnginx-core 1.0-2\n")
+    assert ended(talk.apply(1, wanted(nginx="1.0-1"))) == ("succeeded", "")
+    assert versions(node) == ["nginx 1.0-2", "nginx-core 1.0-2"]
+    assert ended(talk.apply(2, wanted(nginx="1.0-1"))) == ("unchanged", "")
+
+
+def test_what_a_power_cut_left_of_a_package_that_came_along_is_finished_too(node: Here, talk: Talk) -> None:
+    node.write("/installed", "nginx-core 1.0-1\nnginx-core 1.0-2\nnginx 1.0-2\n")
+    assert ended(talk.apply(1, wanted(nginx="1.0-1"))) == ("succeeded", "")
+    assert versions(node) == ["nginx-core 1.0-2", "nginx 1.0-2"]
+
+
+def test_two_builds_of_something_else_are_somebodys_wish(node: Here, talk: Talk) -> None:
+    node.write("/installed", "kernel 1.0-1\nkernel 1.0-2\nnginx 1.0-1\n")
+    assert ended(talk.apply(1, wanted(nginx="1.0-1"))) == ("succeeded", "")
+    assert versions(node) == ["kernel 1.0-1", "kernel 1.0-2", "nginx 1.0-2"]
+
+
+def test_a_transaction_that_cannot_be_finished_is_a_fault(node: Here, talk: Talk) -> None:
+    node.write("/installed", "nginx 1.0-1\nnginx 1.0-2\n")
+    node.write("/says", "Error: no room\n")
+    node.write("/code", "0")
+    state, message = ended(talk.apply(1, wanted(nginx="1.0-0")))
+    assert state == "failed"
+    assert "does not come to an end with nginx" in message
+
+
+# `state` is what dpkg has of nginx. As the real one, apt-get calls what waits for triggers or is half installed the newest
+# version and ends well; `dpkg --configure -a` leaves what is half installed alone
+DPKG_QUERY = r"""
+case "$*" in
+*source:Package*) printf 'nginx\tnginx\t%s\n' $(cat $root/state);;
+*Version*) printf 'nginx\t1.0-2\t%s\n' $(cat $root/state);;
+*) printf 'nginx\t%s\n' $(cat $root/state);;
+esac
+"""
+
+
+APT_AND_DPKG = {
+    "apt-get": "echo apt-get $* >> $root/calls; case $* in *--reinstall*) echo installed > $root/state;; esac",
+    "apt-mark": "echo apt-mark $* >> $root/calls; [ $1 = auto ] || echo nginx",
+    "dpkg": "echo dpkg $* >> $root/calls; grep -q half-installed $root/state || echo installed > $root/state",
+    "dpkg-query": DPKG_QUERY,
+}
+
+
+@pytest.mark.parametrize("left", ["triggers-awaited", "half-configured", "unpacked", "half-installed"])
+@pytest.mark.parametrize("kind", ["package", "upgrade"])
+def test_what_dpkg_left_in_its_middle_is_finished_first(here: Here, kind: str, left: str) -> None:
+    for name, text in APT_AND_DPKG.items():
+        here.program_on_path(name, text)
+    here.write("/state", left)
+    upgrade = {"type": "upgrade", "key": "upgrade:nginx", "software": "nginx", "packages": {"nginx": "1.0-1"}}
+    step = package("nginx") if kind == "package" else upgrade
+    with here.talk() as talk:
+        done = talk.apply(1, bundle(section("Server/web1", step), package_manager="apt"))
+    assert ended(done) == ("succeeded", "")
+    called = here.path("/calls").read_text()
+    assert "--configure -a" in called
+    assert ("apt-mark auto nginx" in called) is (left == "half-installed")
 
 
 def test_repositories_that_do_not_answer_are_an_error_not_nothing_newer(node: Here, talk: Talk) -> None:

@@ -5,7 +5,7 @@ import re
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from .. import cancel, package_lock, places, process
+from .. import cancel, interrupted, package_lock, places, process
 from ..faults import StepFault
 from ..observe import World
 from ..vocabulary import Step
@@ -82,6 +82,7 @@ def transaction(verb: str, names: List[str], run: Run) -> None:
     """Install, upgrade or remove packages in one transaction. Raises StepFault with what the package manager said."""
     fetches = verb != "remove"
     if run.world.package_manager == "dnf":
+        _finish_interrupted(names, run)
         done = _unlocked(lambda: _dnf([verb, *names], run), "dnf")
         if not done.ok() and fetches and _STALE.search(done.out + done.err):
             done = _unlocked(lambda: _dnf(["--refresh", verb, *names], run), "dnf")
@@ -91,7 +92,7 @@ def transaction(verb: str, names: List[str], run: Run) -> None:
         words = ["install", "--only-upgrade"] if verb == "upgrade" else [verb]
         if fetches and _no_package_lists():
             _unlocked(lambda: _apt(["update"], run), program)
-        _repair_dpkg(run)
+        _finish_interrupted(names, run)
         done = _unlocked(lambda: _apt([*words, *names], run), program)
         if not done.ok() and fetches and _STALE.search(done.out + done.err):
             _unlocked(lambda: _apt(["update"], run), program)
@@ -107,15 +108,24 @@ def transaction(verb: str, names: List[str], run: Run) -> None:
         selinux_steps.relabel_named(run)
 
 
-def _repair_dpkg(run: Run) -> None:
-    """Finish what an interrupted dpkg left; without it every further call is refused."""
-    folder = places.real("/var/lib/dpkg/updates")
-    if os.path.isdir(folder) and any(name.isdigit() for name in os.listdir(folder)):
-        process.run(
-            ["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"],
-            timeout=_TRANSACTION_SECONDS,
-            listener=run.log,
-        )
+def _finish_interrupted(names: List[str], run: Run) -> None:
+    """Bring to its end what a power cut interrupted. What comes next judges whether that went well. Raises StepFault."""
+    if run.world.package_manager != "dnf":
+        _finish_dpkg(run)
+    elif interrupted.packages("dnf", names):
+        # takes the older of two builds off, with its scripts, and the newer one is laid down once more
+        _unlocked(lambda: _dnf(["remove", "--duplicates"], run), "dnf")
+
+
+def _finish_dpkg(run: Run) -> None:
+    if not interrupted.dpkg_is_interrupted():
+        return
+    interrupted.configure_dpkg(run.log)
+    half = interrupted.half_installed()
+    if half:
+        others = interrupted.came_along(half)
+        _unlocked(lambda: _apt(["install", "--reinstall", *half], run), "apt-get")
+        interrupted.mark_as_come_along(others)
 
 
 class Packages(Handler):

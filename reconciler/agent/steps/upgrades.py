@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List, Optional
 
-from .. import process
+from .. import interrupted, process
 from ..faults import StepFault
 from ..observe import World
 from ..vocabulary import Step
@@ -40,6 +40,11 @@ def _began_since(unit: str, moment: float) -> bool:
         return False
 
 
+def _due(step: Step, now: Dict[str, str]) -> List[str]:
+    """The packages that have the version of before, given what is installed now."""
+    return [name for name, version in sorted(step["packages"].items()) if now.get(name) == version]
+
+
 class Upgrades(Handler):
     """`upgrade`: packages of a piece of software leave the version from which they are to be upgraded.
 
@@ -48,12 +53,12 @@ class Upgrades(Handler):
     """
 
     def check(self, step: Step, world: World) -> Optional[Finding]:
-        """Ask the package database which packages have the version of before still."""
+        """Ask the package database which packages have the version of before still, and whether a transaction stopped."""
         now = world.versions(sorted(step["packages"]))
-        due = [name for name, version in sorted(step["packages"].items()) if now.get(name) == version]
-        if not due:
-            return None
-        return Finding("update", [change(name, now[name], "newer") for name in due])
+        changes = [change(name, now[name], "newer") for name in _due(step, now)]
+        unfinished = interrupted.packages(world.package_manager, sorted(step["packages"]))
+        changes += [change(name, "interrupted", "finished") for name in unfinished]
+        return Finding("update", changes) if changes else None
 
     def record(self, step: Step, run: Run) -> Dict[str, Any]:
         """The versions so far, and which of the units were up."""
@@ -65,19 +70,20 @@ class Upgrades(Handler):
 
     def apply(self, step: Step, run: Run) -> None:
         """One transaction of these packages and what they need. Raises StepFault with what the package manager said."""
-        due = self._due(step, run)
+        names = sorted(step["packages"])
         moment = _uptime()
-        packages.transaction("upgrade", due, run)
-        left = self._due(step, run)
+        packages.transaction("upgrade", _due(step, run.world.versions(names)) or names, run)
+        left = _due(step, run.world.versions(names))
         if left:
             raise StepFault("no repository has a newer {} than {}".format(left[0], step["packages"][left[0]]))
+        unfinished = interrupted.packages(run.world.package_manager, names)
+        if unfinished:
+            raise StepFault(
+                "the package manager does not come to an end with {}".format(", ".join(unfinished))
+            )
         for unit in step.get("restart", []):
             if _began_since(unit, moment):
                 run.on_unit_start(unit)
-
-    def _due(self, step: Step, run: Run) -> List[str]:
-        now = run.world.versions(sorted(step["packages"]))
-        return [name for name, version in sorted(step["packages"].items()) if now.get(name) == version]
 
     def undo(self, record: Dict[str, Any], copies: str, run: Run) -> bool:
         """A transaction is not taken back, but what its scripts stopped runs again. True when no package changed."""
