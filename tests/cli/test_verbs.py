@@ -293,3 +293,32 @@ def test_a_saved_plan_names_the_command_that_applies_it(stage: Stage, tmp_path: 
     assert "is a directory" in stage.run("plan", "-o", str(tmp_path), code=2).err.lower()
     missing = tmp_path / "no" / "plan"
     assert "cannot write" in stage.run("plan", "-o", str(missing), code=1).err
+
+
+def test_an_apply_says_what_it_had_to_leave_and_status_lists_it(stage: Stage) -> None:
+    """Nobody listens where the application's repository is to be."""
+    for kind, name in (("Site", "shop"), ("Database", "shop"), ("Server", "web1")):
+        stage.fleet.drop(kind, name)
+    stage.fleet.commit()
+    stage.apply()
+    server = {"address": "198.18.0.99", "os": "alma_9", "sshKey": "fleet", "software": {"php": ["8.2"]}}
+    stage.fleet.put("Server", "web1", suspend=True, **server)
+    away = {"repository": "ssh://git@127.0.0.1:1/shop.git"}
+    stage.site("shop", "web1", source=away)
+    stage.fleet.commit()
+    said = stage.apply("--no-refresh", code=1)
+    assert "1 resource cannot be applied now; everything else matches" in said.out
+    stage.fleet.put("User", "grace", email="grace@example.test")
+    stage.fleet.commit()
+    said = stage.apply("--no-refresh", code=1)
+    assert "Warning: Site/shop is left as it is: spec.source: no remote of the application's" in said.out
+    assert said.out.endswith("1 added, 0 changed, 0 destroyed. 1 left as it is.\n")
+    report = stage.apply("--no-refresh", "--output", "json", code=1).json
+    assert report["held"].keys() == {"Site/shop"}
+    found = stage.status()["Site/shop"]
+    assert (found["ready"], found["state"]) == ("Unknown", None)
+
+    stage.fleet.drop("Site", "shop")
+    stage.fleet.commit()
+    stage.apply("--no-refresh")
+    assert "Site/shop" not in stage.status()

@@ -156,7 +156,12 @@ def _step(short: Mapping[str, Any], bodies: Mapping[str, bytes]) -> dict[str, An
         }
         return step | home | made | {"seconds": 60, "keep": 2, "check": None} | rest
     if kind == "certificate":
-        return step | {"site": target} | ({"group": MY_GROUP, "unit": "nginx.service"} if "issuer" in rest else {}) | rest
+        return (
+            step
+            | {"site": target}
+            | ({"group": MY_GROUP, "unit": "nginx.service"} if "issuer" in rest else {})
+            | rest
+        )
     step["path" if kind in ("file", "directory", "symlink") else "name"] = target
     if rest.get("state") != "absent":
         if kind in ("file", "directory"):
