@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -301,7 +302,12 @@ def test_an_apply_says_what_it_had_to_leave_and_status_lists_it(stage: Stage) ->
         stage.fleet.drop(kind, name)
     stage.fleet.commit()
     stage.apply()
-    server = {"address": "198.18.0.99", "os": "alma_9", "sshKey": "fleet", "software": {"php": ["8.2"]}}
+    server: dict[str, Any] = {
+        "address": "198.18.0.99",
+        "os": "alma_9",
+        "sshKey": "fleet",
+        "software": {"php": ["8.2"]},
+    }
     stage.fleet.put("Server", "web1", suspend=True, **server)
     away = {"repository": "ssh://git@127.0.0.1:1/shop.git"}
     stage.site("shop", "web1", source=away)

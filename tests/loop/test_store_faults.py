@@ -115,7 +115,7 @@ class _Full:
         try:
             # more than any free pages inside the file can hold
             with store._connection.begin():
-                store._connection.exec_driver_sql("CREATE TABLE no_room AS SELECT zeroblob(50000000) AS body")
+                store._connection.exec_driver_sql("CREATE TABLE no_room AS SELECT zeroblob(3000000) AS body")
         finally:
             raw.execute("PRAGMA max_page_count = 1073741823")
 
