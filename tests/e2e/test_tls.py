@@ -321,15 +321,22 @@ def test_a_certificate_of_the_manifest_is_served_and_another_ones_key_is_not(
     stage.in_sync()
 
 
-def test_with_caddy_it_means_the_same(secured: Secured) -> None:
-    stage, node = secured.stage, secured.stage.nodes["deb"]
-    secured.declare("kept", "deb", tls={"mode": "acme"})
+@FAMILIES
+def test_with_caddy_it_means_the_same(secured: Secured, server: str) -> None:
+    stage, node, kept, paid = secured.stage, secured.stage.nodes[server], f"kept-{server}", f"paid-{server}"
+    secured.declare(kept, server, tls={"mode": "acme"})
     stage.apply()
-    before = shown(node, "www.kept.test")
-    stage.fleet.change("Server", "deb", webServer="caddy")
-    stage.fleet.commit()
+    before = shown(node, f"www.{kept}.test")
+    stage.fleet.change("Server", server, webServer="caddy")
+    certificate, key = ca.issue((f"{paid}.test", f"www.{paid}.test"))
+    bought = {"mode": "provided", "certificate": ca.text(certificate), "key": sealed(stage, ca.pem(key))}
+    secured.declare(paid, server, known=False, tls=bought)
     stage.apply()
-    assert shown(node, "www.kept.test") == before != set()
-    assert ask(node, "https://www.kept.test/", roots=secured.ca.root()).status == 200
-    issued_renewed_and_issued_anew(secured, "deb", "shop-swift", readers="caddy")
-    sent_on(secured, "deb", "swift")
+    assert shown(node, f"www.{kept}.test") == before != set()
+    assert ask(node, f"https://www.{kept}.test/", roots=secured.ca.root()).status == 200
+    roots = secured.ca.folder / f"{paid}.pem"
+    roots.write_text(ca.text(certificate))
+    assert ask(node, f"https://www.{paid}.test/", roots=roots).status == 200
+    assert node.output(f"stat -c '%a %U:%G' /etc/panel/tls/{paid}/privkey.pem") == "640 root:caddy"
+    issued_renewed_and_issued_anew(secured, server, f"shop-swift-{server}", readers="caddy")
+    sent_on(secured, server, f"swift-{server}")
