@@ -75,9 +75,10 @@ def begin(talk: Talk, manager: str = "dnf") -> None:
 
 
 def stays_alive(pid: int, seconds: float = 0.6) -> None:
-    """Some looks of the runner later, the process is still there, and not halted."""
+    """Some looks of the runner later, the process is still there, and not halted for longer than a look takes."""
     time.sleep(seconds)
-    assert _state(pid) not in {"T", "Z", ""}
+    wait_for(lambda: _state(pid) != "T")
+    assert _state(pid) not in {"Z", ""}
 
 
 def _state(pid: int) -> str:
