@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -149,6 +151,35 @@ def test_a_transaction_that_cannot_be_finished_is_a_fault(node: Here, talk: Talk
     state, message = ended(talk.apply(1, wanted(nginx="1.0-0")))
     assert state == "failed"
     assert "does not come to an end with nginx" in message
+
+
+# the main process stays the old one for a while: it finishes what it has
+SYSTEMCTL = r"""
+echo "$@" >> $root/control
+case "$*" in
+*MainPID*) printf 'MainPID=1\nPIDFile=/run/nginx.pid\n';;
+show*) printf 'Id=nginx.service\nLoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\n';;
+esac
+"""
+
+
+@pytest.mark.parametrize("goes_over", [True, False])
+def test_what_the_packages_scripts_have_gone_over_is_not_restarted(
+    node: Here, talk: Talk, goes_over: bool
+) -> None:
+    begins = "sleep 0.1; sleep 20 >&- 2>&- & echo $! > $root/run/nginx.pid"
+    node.program_on_path("dnf", DNF + (begins if goes_over else ""))
+    node.program_on_path("systemctl", SYSTEMCTL)
+    node.write("/run/nginx.pid", "1\n")
+    step = {**wanted(nginx="1.0-1")["sections"][0]["steps"][0], "restart": ["nginx.service"]}
+    assert ended(talk.apply(1, bundle(section("Server/web1", step), package_manager="dnf"))) == (
+        "succeeded",
+        "",
+    )
+    restarted = "try-restart -- nginx.service" in node.path("/control").read_text()
+    assert restarted is not goes_over
+    if goes_over:
+        os.kill(int(node.path("/run/nginx.pid").read_text()), signal.SIGTERM)
 
 
 # `state` is what dpkg has of nginx. As the real one, apt-get calls what waits for triggers or is half installed the newest

@@ -17,6 +17,7 @@ from lab import Lab
 from tests.desired.repositories import HttpsServer
 
 from .harness import PROGRAM, Stage, boot, fetch, upload, wait_for
+from .newer import offer, withdraw
 
 PAGE = '<?php echo ini_get("memory_limit");'
 SECRET = "whatever the sender knows as well"
@@ -232,3 +233,23 @@ def test_looking_now_and_then_is_enough_when_nobody_says_anything(ground: Ground
         ground.push()
         ground.shows("112M", 90)
         assert ground.trigger() == "poll"
+
+
+def test_an_upgrade_that_is_asked_for_is_made_by_the_daemon_and_waited_for(
+    ground: Ground, tmp_path: Path
+) -> None:
+    node, stage = ground.stage.nodes["web"], ground.stage
+    version = offer(node, tmp_path / "newer", 1)
+    with ground.serving(str(ground.bare)):
+        said = stage.run("software", "upgrade", "web", "nginx", "--yes", "--wait").out
+        assert "the daemon upgrades Server/web" in said
+        assert "Server/web is ready: 1 step changed on web" in said
+        assert node.output("dpkg-query -W -f '${Version}' nginx") == version
+        offer(node, tmp_path / "broken", 2, broken=True)
+        said = stage.run("software", "upgrade", "web", "nginx", "--yes", "--wait", code=1).text
+        assert "Server/web is not ready" in said
+        assert "apt-get" in said
+        assert fetch(node, "page.test")[0] == 200
+    assert stage.count("software_installations", "status IN ('pending', 'installing')") == 0
+    assert stage.count("software_installations", "action = 'upgrade' AND status = 'failed'") == 1
+    withdraw(node)

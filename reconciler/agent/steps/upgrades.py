@@ -1,9 +1,10 @@
 """Newer builds of packages that are installed, and what runs them."""
 
 import os
+from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
-from .. import interrupted, process
+from .. import interrupted, places, process
 from ..faults import StepFault
 from ..observe import World
 from ..vocabulary import Step
@@ -24,20 +25,25 @@ def _started(pid: int) -> float:
     return int(fields[19]) / float(os.sysconf("SC_CLK_TCK"))
 
 
-def _main_process(unit: str) -> int:
-    shown = process.run(["systemctl", "show", "-p", "MainPID", "--value", unit], timeout=60)
-    text = shown.out.strip()
-    return int(text) if text.isdigit() else 0
+def _main_processes(unit: str) -> List[int]:
+    """Its main process, and the one of its PID file: that is another one while the old nginx finishes what it has."""
+    shown = process.run(["systemctl", "show", "-p", "MainPID", "-p", "PIDFile", unit], timeout=60)
+    values = dict(line.partition("=")[::2] for line in shown.out.splitlines())
+    found = [values.get("MainPID", "").strip()]
+    if values.get("PIDFile"):
+        with suppress(OSError), open(places.real(values["PIDFile"].strip())) as source:
+            found.append(source.read().strip())
+    return [int(text) for text in found if text.isdigit() and int(text) > 0]
 
 
 def _began_since(unit: str, moment: float) -> bool:
-    """Whether the main process of a unit is younger than a moment: the package's own scripts have restarted it."""
-    pid = _main_process(unit)
-    try:
+    """Whether a unit has a main process that is younger than a moment: the package's own scripts have gone over to it."""
+    for pid in _main_processes(unit):
         # the clock of processes ticks a hundred times a second
-        return pid > 0 and _started(pid) > moment + 0.02
-    except (OSError, ValueError, IndexError):
-        return False
+        with suppress(OSError, ValueError, IndexError):
+            if _started(pid) > moment + 0.02:
+                return True
+    return False
 
 
 def _due(step: Step, now: Dict[str, str]) -> List[str]:
