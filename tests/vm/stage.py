@@ -43,8 +43,7 @@ class Stage(faults.Stage):
         assert self.machine is not None
         self.fleet.git("init", "-q", "--bare", "-b", "main", str(self.bare))
         self.run("init")
-        settings = faults.SETTINGS.format(bare=self.bare, within=self.within)
-        self.settings.write_text(settings.replace("limits: {", "limits: {denials: 2s, "))
+        self.settings.write_text(faults.SETTINGS.format(bare=self.bare, within=self.within))
         self.fleet.put("SSHKey", "fleet")
         self.fleet.put(
             "Server",
@@ -84,6 +83,7 @@ class Stage(faults.Stage):
         try:
             yield
         finally:
+            self.end()  # of a test that failed
             for name, place in mine.items():
                 shutil.rmtree(place)
                 (kept / name).rename(place)
