@@ -115,11 +115,14 @@ def _judge(wanted: Wish, offers: Mapping[str, Offer]) -> Proposal:
 
 
 def ask(tx: Tx, wanted: Wish, upgrades: Sequence[Upgrade], by: str) -> str:
-    """Record that these upgrades are to be made; in the audit log. The server's address. UsageFault when it is suspended by now."""
+    """Record that these upgrades are to be made; in the audit log, with those that are open. The server's address.
+
+    UsageFault when it is suspended by now.
+    """
     again = wish(tx, wanted.server.name, [one.software for one in upgrades])
     for one in upgrades:
         software.ask_upgrade(tx, again.server.name, one)
-    detail = {one.software: list(next(iter(one.packages.values()))) for one in upgrades}
+    detail = {one.software: list(next(iter(one.packages.values()))) for one in (*wanted.open, *upgrades)}
     audit.append(tx, actor=by, action="upgrade-software", subject=again.server.address, detail=detail)
     return again.server.address
 

@@ -85,8 +85,9 @@ def upgrade(  # noqa: PLR0913 - one parameter an option
 
     The node is asked what there is; then it is shown, and you are asked. Only the packages of this software are upgraded,
     with what they need; what runs them goes over to them. The daemon does it where one runs, within the windows of the
-    server, else this program. Another series of a database server is never gone over to. Exit codes: 0 done, asked for or
-    nothing to do; 1 refused or failed, 7 not done in time.
+    server, else this program. Upgrades that were asked for before and did not come to an end go on. Another series of a
+    database server is never gone over to. Exit codes: 0 done, asked for or nothing to do; 1 refused or failed, 7 not done
+    in time.
     """
     from reconciler.app import upgrading  # noqa: PLC0415 - help and completion stay fast
     from reconciler.cli import reconcile  # noqa: PLC0415
