@@ -10,9 +10,10 @@ from pathlib import Path
 
 from reconciler.app import enrolling, fleets, planning
 from reconciler.app.settings import Settings
+from reconciler.blueprint.model import Section
 from reconciler.converge import access
 from reconciler.desired.fleet import Fleet, Key
-from reconciler.desired.kinds import Database, Kind, Resource, Server, Site
+from reconciler.desired.kinds import Database, Kind, Resource, Server
 from reconciler.desired.kinds.common import Model
 from reconciler.desired.problems import printable
 from reconciler.desired.snapshot import Snapshot, load_snapshot
@@ -236,12 +237,12 @@ def write(made: Import, folder: Path) -> Written:
     return Written(tuple(new), tuple(kept))
 
 
-def record(store: Store, settings: Settings, made: Import, name: str) -> tuple[str, ...]:
+def record(store: Store, settings: Settings, made: Import, name: str, known: Fleet) -> tuple[str, ...]:
     """Put what Reconciler made on the node back into a state that lost it; the addresses that are recorded now.
 
     Sites keep their system users this way: a new number would be another site's home. What fits to the last step counts
     as applied; what does not is planned as a change. Nothing that is recorded already is touched. A server that this
-    state has never enrolled is left alone.
+    state has never enrolled is left alone. `known` is the fleet, which has the people who log in.
     """
     drafts = [draft for draft in (*made.known, *made.drafts) if draft.kind in (Kind.SERVER, Kind.SITE)]
     drafts.sort(key=lambda draft: draft.kind is not Kind.SERVER)
@@ -253,12 +254,12 @@ def record(store: Store, settings: Settings, made: Import, name: str) -> tuple[s
         if made.highest:
             resources.reserve(tx, name, {"system_user": f"web{made.highest}"})
         ours = [d for d in drafts if made.managed and (d.kind is Kind.SERVER or d.identity)]
-        return tuple(draft.address for draft in ours if _record(tx, settings, made, draft, name))
+        return tuple(draft.address for draft in ours if _record(tx, settings, made, draft, name, known))
 
     return store.write(unit)
 
 
-def _record(tx: Tx, settings: Settings, made: Import, draft: Draft, name: str) -> bool:
+def _record(tx: Tx, settings: Settings, made: Import, draft: Draft, name: str, known: Fleet) -> bool:
     manifest = fit.parse(draft)
     if manifest is None or inventory.get(tx, draft.kind.value, draft.name) is not None:
         return False
@@ -268,9 +269,7 @@ def _record(tx: Tx, settings: Settings, made: Import, draft: Draft, name: str) -
     databases = _databases(made, draft)
     steps: list[dict[str, Json]] = []
     if draft.address in made.adopted:
-        identities = {Key(Kind.SITE, draft.name): draft.identity}
-        resources_of: list[Resource] = [manifest, *databases] if isinstance(manifest, Site) else []
-        section = fit.plan_form(server, resources_of, identities).get(draft.address)
+        section = _section(made, draft, manifest, server, databases, known)
         steps = [step.to_json() for step in section.steps] if section is not None else []
     resources.put(tx, manifest, draft.identity)
     value = manifests.to_json(manifest)
@@ -299,6 +298,23 @@ def _record(tx: Tx, settings: Settings, made: Import, draft: Draft, name: str) -
     why = "its databases get new passwords" if steps else "the node has something else than the manifest says"
     conditions.fail(tx, key, REVISION, f"found on the node, to be applied once: {why}", stalled=False)
     return True
+
+
+def _section(
+    made: Import,
+    draft: Draft,
+    manifest: Resource,
+    server: Server,
+    databases: Sequence[Database],
+    known: Fleet,
+) -> Section | None:
+    """The section of a Server or Site in the form that records have."""
+    all_ = (*made.known, *made.drafts)
+    if isinstance(manifest, Server):
+        return fit.server_section(manifest, fit.resources(all_, known))
+    identities = {Key(draft.kind, draft.name): draft.identity}
+    beside = [manifest, *databases, *fit.people(all_, known)]
+    return fit.plan_form(server, beside, identities).get(draft.address)
 
 
 def _databases(made: Import, draft: Draft) -> list[Database]:

@@ -12,6 +12,7 @@ from reconciler.cli import options
 
 if TYPE_CHECKING:
     from reconciler.app.settings import Settings
+    from reconciler.desired.fleet import Fleet
     from reconciler.importing import Import, Wish
     from reconciler.store import Store
 
@@ -110,19 +111,21 @@ def server(  # noqa: PLR0913, PLR0917 - one option each
         found = importing.enrolled(store, manifest)
         spec = manifest.spec
         wish = Wish(name, spec.address, spec.port, spec.ssh_key)
-        _enrolled(store, settings, importing.make(found, wish, here), wish, folder, dry_run=dry_run)
+        _enrolled(
+            store, settings, importing.make(found, wish, here), here.fleet, wish, folder, dry_run=dry_run
+        )
     return 0
 
 
 def _enrolled(
-    store: Store, settings: Settings, made: Import, wish: Wish, folder: Path, *, dry_run: bool
+    store: Store, settings: Settings, made: Import, known: Fleet, wish: Wish, folder: Path, *, dry_run: bool
 ) -> None:
     from reconciler.app import importing  # noqa: PLC0415
 
     _finish(made, folder, dry_run=dry_run)
     if dry_run:
         return
-    recorded = importing.record(store, settings, made, wish.name)
+    recorded = importing.record(store, settings, made, wish.name, known)
     if recorded:
         click.echo(f"Recorded as found on the node: {', '.join(recorded)}")
 

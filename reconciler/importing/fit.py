@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from reconciler import blueprint
+from reconciler.blueprint import server as sections
+from reconciler.blueprint import templates
 from reconciler.blueprint.model import Section, Step
 from reconciler.desired.fleet import Entry, Fleet, Key, Origin
-from reconciler.desired.kinds import Resource, Server
+from reconciler.desired.kinds import Kind, Resource, Server
 from reconciler.desired.problems import Source
 from reconciler.importing.draft import Draft
 from reconciler.kit import canonical
 from reconciler.kit.secret import Secret
 from reconciler.nodes.inventory import KeptSection
 from reconciler.plan import manifests
+from reconciler.platforms import for_os
 from reconciler.secrets import passwords
 
 _STAND_IN = Secret("x" * passwords.LENGTH)
@@ -29,6 +32,30 @@ def fleet(resources: Sequence[Resource]) -> Fleet:
     """A fleet of these alone."""
     entries = [Entry(resource, Origin(Source(""))) for resource in resources]
     return Fleet({entry.key: entry for entry in entries})
+
+
+def resources(drafts: Iterable[Draft], known: Fleet) -> list[Resource]:
+    """What a server's section depends on: sites and databases among the drafts, and people."""
+    listed = [draft for draft in drafts if draft.kind in (Kind.SITE, Kind.DATABASE)]
+    return [*(found for found in map(parse, listed) if found is not None), *people(drafts, known)]
+
+
+def people(drafts: Iterable[Draft], known: Fleet) -> list[Resource]:
+    """The Users of the fleet, and those among the drafts."""
+    declared: list[Resource] = [e.manifest for key, e in known.entries.items() if key.kind is Kind.USER]
+    drafted = [parse(draft) for draft in drafts if draft.kind is Kind.USER]
+    return [*declared, *(found for found in drafted if found is not None)]
+
+
+def server_section(server: Server, beside: Sequence[Resource]) -> Section | None:
+    """The section of a server, which holds no secret; None when it cannot be rendered."""
+    all_ = fleet([server, *beside])
+    databases = list(all_.databases(server.name))
+    try:
+        platform = for_os(server.spec.os.value)
+        return sections.section(server, all_, platform, templates.shipped(), databases)
+    except ValueError:
+        return None
 
 
 def rendered(

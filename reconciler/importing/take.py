@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reconciler.desired.fleet import Fleet
-from reconciler.desired.kinds import Kind, Server
-from reconciler.importing import databases, fit, managed, websites
+from reconciler.desired.kinds import Kind
+from reconciler.importing import databases, kept_sites, managed, websites
 from reconciler.importing.draft import Draft, Import, Note, shown
 from reconciler.importing.names import Names
 from reconciler.kit.canonical import Json
-from reconciler.nodes.inventory import Host, Inventory, KeptSection, Pool
-from reconciler.plan import manifests
+from reconciler.nodes.inventory import Host, Inventory, Pool
 from reconciler.platforms import NAMES, Platform, for_os, matches
 
 _OURS = re.compile(r"web([1-9][0-9]{0,8})\Z")
@@ -53,13 +52,7 @@ def take(found: Inventory, wish: Wish, fleet: Fleet) -> Import:
     kept = sections.get(f"Server/{found.managed.server}")
     ours = managed.Managed()
     if kept is not None:
-        if declared is not None:
-            value = manifests.to_json(declared)["spec"]
-            head.spec = dict(value) if isinstance(value, dict) else head.spec
-        manifest = declared or managed.server(head, found, kept, platform)
-        if manifest is not None:
-            ours = managed.take(found, manifest, fleet)
-            ours.notes += _server_notes(head, manifest, kept, ours)
+        ours = managed.take(head, declared, found, kept, platform, fleet)
     hosts = [host for host in found.hosts if not _of_ours(host, found)]
     names = _taken(fleet, ours.drafts)
     domains = _domains(fleet, ours.drafts)
@@ -78,22 +71,6 @@ def take(found: Inventory, wish: Wish, fleet: Fleet) -> Import:
         managed=kept is not None,
         highest=max((int(m[1]) for m in map(_OURS.match, found.accounts) if m), default=0),
     )
-
-
-def _server_notes(head: Draft, manifest: Server, kept: KeptSection, ours: managed.Managed) -> list[Note]:
-    wrong = fit.differing(fit.rendered(manifest, (), {}).get(head.address), kept)
-    if not wrong:
-        ours.fitting.add(head.address)
-        return []
-    listed = ", ".join(shown(key, 120) for key in wrong[:6]) + (
-        f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
-    )
-    return [
-        Note(
-            head.address,
-            f"the manifest does not explain these as they are, and an apply changes them: {listed}",
-        )
-    ]
 
 
 def _complete(
@@ -124,7 +101,7 @@ def _complete(
 def _of_ours(host: Host, found: Inventory) -> bool:
     keys = {step.key.partition(":")[2] for section in found.managed.sections for step in section.steps}
     sites = [section for section in found.managed.sections if section.id.startswith("Site/")]
-    return host.file in keys if host.kind == "nginx" else any(managed.serves(host, one) for one in sites)
+    return host.file in keys if host.kind == "nginx" else any(kept_sites.serves(host, one) for one in sites)
 
 
 def _taken(fleet: Fleet, drafts: Iterable[Draft]) -> dict[Kind, Names]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -98,11 +99,15 @@ class Httpd(_Found):
 
 
 class KeptStep(_Found):
-    """A step of the kept bundle: digest of its canonical JSON without password and without the digest of a secret body."""
+    """A step of the kept bundle: digest of its canonical JSON without password and without the digest of a secret body.
+
+    `values` are fields of a few types of steps (docs/protocol.md), none of them a secret.
+    """
 
     key: str
     digest: str
     size: int = 0
+    values: dict[str, Any] = Field(default_factory=dict)
 
 
 class KeptSection(_Found):
@@ -114,11 +119,13 @@ class KeptSection(_Found):
 
 
 class Managed(_Found):
-    """What Reconciler put there; `server` is empty when there is no kept bundle. `units`: values of its unit files."""
+    """What Reconciler put there; `server` is empty when there is no kept bundle. `units`: values of its unit files; `files`:
+    texts of its configuration files, by path, of those that are as they were applied."""
 
     server: str = ""
     sections: list[KeptSection] = Field(default_factory=list)
     units: dict[str, dict[str, str]] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
 
 
 class _Whole(_Found):

@@ -190,6 +190,18 @@ def test_what_we_made_comes_back_when_state_and_manifests_are_lost(
     node = nodes[server]
     stage = Stage.build(tmp_path / "one")
     stage.enroll(server, node)
+    # of the host: what an apply sets within a moment
+    host: dict[str, Any] = {
+        "timezone": "Europe/Vienna",
+        "firewall": {
+            "mode": "managed",
+            "allow": [{"port": 8443, "from": ["192.0.2.0/24"]}, {"service": "dns"}],
+        },
+        "ssh": {"passwordAuthentication": False, "permitRootLogin": True},
+        "logins": [{"user": "ada", "sudo": True}],
+    }
+    stage.fleet.change("User", "ada", sshKeys=[node.lab.public_key.strip()])
+    stage.fleet.change("Server", server, **host)
     cron = [
         {
             "name": "tick",
@@ -214,9 +226,20 @@ def test_what_we_made_comes_back_when_state_and_manifests_are_lost(
         phpVersion=None,
         proxy={"upstream": "unix:app.sock", "timeout": "1m30s", "websockets": True},
     )
-    stage.site("cat", server, appType="static", documentRoot="web/out", phpVersion=None)
+    answers: dict[str, Any] = {
+        "redirects": [
+            {"from": "/old/*", "to": "https://zoo.test/*", "status": 308},
+            {"from": "/x", "to": "/y?a=1"},
+        ],
+        "headers": {"Content-Security-Policy": "default-src 'self'", "X-Frame-Options": None},
+        "clientAddress": {"trustedProxies": ["192.0.2.0/24"]},
+        "tls": {"mode": "selfSigned", "forceHttps": False, "hsts": {"maxAge": "1h"}},
+    }
+    stage.site(
+        "cat", server, appType="static", documentRoot="web/out", phpVersion=None, www="strip", **answers
+    )
     stage.site("dog", server, appType="generic", env={"WORD": CANARY}, state="suspended")
-    stage.database("zoo", server, site="zoo")
+    stage.database("zoo", server, site="zoo", remoteAccess=["10.1.0.0/16"])
     stage.fleet.commit()
     stage.apply()
     users = {name: stage.user(name) for name in ("zoo", "ant", "bee", "cat", "dog")}
@@ -267,6 +290,12 @@ def test_what_we_made_comes_back_when_state_and_manifests_are_lost(
             key: value for key, value in expected.items() if key != "aliases"
         }, said.text
         assert set(found_spec.get("aliases", [])) == set(expected.get("aliases", []))
+    assert found["Database/zoo"]["remoteAccess"] == ["10.1.0.0/16"]
+    opened = [{"port": 53}, {"port": 53, "protocol": "udp"}, *host["firewall"]["allow"][:1]]
+    host["firewall"] = {"mode": "managed", "allow": opened}
+    assert {name: found[f"Server/{server}"][name] for name in host} == host
+    assert found["User/ada"] == {"email": "ada@email.invalid", "sshKeys": [node.lab.public_key.strip()]}
+    assert "its e-mail address is to be written" in said.text
     assert found["Site/dog"]["suspend"] is True
     assert found["Site/dog"]["state"] == "suspended"
     assert found["Database/zoo"]["site"] == "zoo"
@@ -282,7 +311,12 @@ def test_what_we_made_comes_back_when_state_and_manifests_are_lost(
     last.run("servers", "enroll", server, "--identity", identity, "--accept-host-key")
     last.run("import", "server", server, "--output-dir", str(tmp_path / "again"))
     assert {name: last.user(name) for name in users} == users
-    assert {a for a in last.planned() if a.partition("/")[0] != "SSHKey"} == {"Database/zoo", "Site/zoo"}
+    # keys and people are of the fleet, not of a node
+    planned = last.planned()
+    assert {a for a in planned if a.partition("/")[0] not in ("SSHKey", "User")} == {
+        "Database/zoo",
+        "Site/zoo",
+    }
     last.apply()
     assert node.read(f"/home/{users['dog']}/.env") == env
     assert fetch(node, "www.zoo.test") == (200, "mine")

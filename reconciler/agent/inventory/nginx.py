@@ -16,6 +16,7 @@ MOST_HOSTS = 3000
 MOST_BYTES = 32 * 1024 * 1024
 _MOST_NAMES = 100
 _MOST_DEPTH = 16
+_CHALLENGE = "/.well-known/acme-challenge"
 _DIRECTIVE = re.compile(r"[a-z][a-z0-9_]{0,60}\Z")
 # What every virtual host has or what an import has no use for; other names are reported as not taken over.
 _KNOWN = frozenset(
@@ -135,11 +136,16 @@ def _host(path: str, server: Directive, reader: _Reader) -> Host:
     while stack:
         directive, outer = stack.pop()
         _note(host, directive, outer=outer, others=others)
-        if directive.block is not None and directive.name in ("location", "if"):
+        if directive.block is not None and directive.name in ("location", "if") and not _challenge(directive):
             stack += [(inner, False) for _, inner in reversed(list(reader.expand(path, directive.block, 2)))]
     host["others"] = sorted(others)[:50]
     host["names"] = host["names"][:_MOST_NAMES]
     return host
+
+
+def _challenge(location: Directive) -> bool:
+    """Whether a location answers a CA, which says nothing of the site."""
+    return any(arg.startswith(_CHALLENGE) for arg in location.args)
 
 
 def _note(host: Host, directive: Directive, *, outer: bool, others: Dict[str, bool]) -> None:
