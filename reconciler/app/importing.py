@@ -254,7 +254,10 @@ def record(store: Store, settings: Settings, made: Import, name: str, known: Fle
         if made.highest:
             resources.reserve(tx, name, {"system_user": f"web{made.highest}"})
         ours = [d for d in drafts if made.managed and (d.kind is Kind.SERVER or d.identity)]
-        return tuple(draft.address for draft in ours if _record(tx, settings, made, draft, name, known))
+        done = [draft.address for draft in ours if _record(tx, settings, made, draft, name, known)]
+        if f"{Kind.SERVER}/{name}" in done:
+            _record_people(tx, settings, made, name, known)
+        return tuple(done)
 
     return store.write(unit)
 
@@ -300,6 +303,36 @@ def _record(tx: Tx, settings: Settings, made: Import, draft: Draft, name: str, k
     return True
 
 
+def _record_people(tx: Tx, settings: Settings, made: Import, name: str, known: Fleet) -> None:
+    """The Users that log in on a server, without which nothing could say what was applied there."""
+    server = _server(tx, made, name)
+    logins = {login.user for login in server.spec.logins} if server is not None else set()
+    for person in fit.people((*made.known, *made.drafts), known):
+        if person.name not in logins or inventory.get(tx, Kind.USER.value, person.name) is not None:
+            continue
+        resources.put(tx, person, {})
+        value = manifests.to_json(person)
+        place = known.locate(Key(Kind.USER, person.name), ())
+        inventory.put(
+            tx,
+            inventory.Applied(
+                kind=Kind.USER.value,
+                name=person.name,
+                spec=value,
+                digest=canonical.digest(value),
+                steps=[],
+                revision=REVISION,
+                path=place.path if place else f"users/{person.name}.yaml",
+                line=place.line if place else 1,
+                server=None,
+                identity={},
+                fleet=settings.name,
+                engine=planning.ENGINE,
+            ),
+        )
+        conditions.succeed(tx, Key(Kind.USER, person.name), REVISION, "recorded")
+
+
 def _section(
     made: Import,
     draft: Draft,
@@ -318,13 +351,12 @@ def _section(
 
 
 def _databases(made: Import, draft: Draft) -> list[Database]:
-    """The databases of a site."""
-    if draft.kind is not Kind.SITE:
-        return []
-    mine = [
-        d for d in (*made.known, *made.drafts) if d.kind is Kind.DATABASE and d.spec.get("site") == draft.name
-    ]
-    return [found for found in map(fit.parse, mine) if isinstance(found, Database)]
+    """The databases of a site, or those that a server lets others reach: the steps of either depend on them."""
+    all_ = (fit.parse(d) for d in (*made.known, *made.drafts) if d.kind is Kind.DATABASE)
+    found = [database for database in all_ if isinstance(database, Database)]
+    if draft.kind is Kind.SERVER:
+        return [d for d in found if d.spec.server == draft.name and d.spec.remote_access]
+    return [d for d in found if d.spec.site == draft.name]
 
 
 def _server(tx: Tx, made: Import, name: str) -> Server | None:
