@@ -76,11 +76,11 @@ def apply(settings: Settings, store: Store, demand: Demand, progress: Progress) 
             guard(plan, demand.approved)
             if not plan.effective and not plan.drift:
                 store.write(lambda tx: _note_revision(tx, plan, settings.name))
-                store.write(lambda tx: _note_held(tx, plan))
+                store.write(lambda tx: _note_held(tx, plan, demand, settings.name))
                 return Applied(plan)
             if not demand.confirm(plan):
                 return Applied(plan, confirmed=False)
-            store.write(lambda tx: _note_held(tx, plan))
+            store.write(lambda tx: _note_held(tx, plan, demand, settings.name))
             limits = Limits(settings.nodes_at_once, settings.apply_within)
             return Applied(
                 plan, runner.run(_apply(settings, demand, Executor(store, pool, progress, limits), plan))
@@ -134,19 +134,27 @@ def _note_revision(tx: Tx, plan: Plan, fleet: str) -> None:
         revisions.set_status(tx, plan.head_commit, "applied", fleet=fleet)
 
 
-def _note_held(tx: Tx, plan: Plan) -> None:
-    """The conditions of sites whose source is not known, which nothing else would tell of, and the end of them."""
+def _note_held(tx: Tx, plan: Plan, demand: Demand, fleet: str) -> None:
+    """The conditions of sites whose source is not known, which nothing else would tell of, and the end of them.
+
+    A repair reads no manifests, so that it knows of none. What another fleet's daemon or apply noted is left alone.
+    """
+    if demand.repair_only:
+        return
     for change in plan.held:
         conditions.held(tx, change.key, plan.head_commit, _NOT_READY, change.reason)
-    held = {change.key for change in plan.held}
+    held, of_plan = {c.key for c in plan.held}, {c.key for c in plan.changes}
     for known in condition_rows.of_reason(tx, _NOT_READY):
-        key = Key(Kind(known.kind), known.name)
-        if key in held:
+        key = Key(Kind.SITE, known.name)
+        if known.kind != Kind.SITE or key in held:
             continue
-        if inventory_rows.get(tx, key.kind, key.name) is None and key not in {c.key for c in plan.changes}:
-            condition_rows.forget(tx, known.kind, known.name)
-        else:
+        if key in of_plan:
             conditions.freed_of(tx, key, _NOT_READY, plan.head_commit)
+        elif (
+            inventory_rows.get(tx, key.kind, key.name) is None
+            and revisions.get(tx, known.observed_revision or "", fleet) is not None
+        ):
+            condition_rows.forget(tx, key.kind, key.name)
 
 
 def guard(plan: Plan, approved: frozenset[str]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from reconciler.cli.main import _VERBS, program
-from tests.e2e.harness import PROGRAM, Stage, wait_for
+from tests.e2e.harness import PROGRAM, Fleet, Stage, wait_for
 
 VERBS = [
     *[(verb,) for verb in _VERBS],
@@ -296,7 +296,7 @@ def test_a_saved_plan_names_the_command_that_applies_it(stage: Stage, tmp_path: 
     assert "cannot write" in stage.run("plan", "-o", str(missing), code=1).err
 
 
-def test_an_apply_says_what_it_had_to_leave_and_status_lists_it(stage: Stage) -> None:
+def test_an_apply_says_what_it_had_to_leave_and_status_lists_it(stage: Stage, tmp_path: Path) -> None:
     """Nobody listens where the application's repository is to be."""
     for kind, name in (("Site", "shop"), ("Database", "shop"), ("Server", "web1")):
         stage.fleet.drop(kind, name)
@@ -323,6 +323,13 @@ def test_an_apply_says_what_it_had_to_leave_and_status_lists_it(stage: Stage) ->
     assert report["held"].keys() == {"Site/shop"}
     found = stage.status()["Site/shop"]
     assert (found["ready"], found["state"]) == ("Unknown", None)
+    # another fleet of the same state has no say in it
+    other = Fleet(tmp_path / "other")
+    other.put("User", "grete", email="grete@example.test")
+    other.commit()
+    words = ("--no-refresh", "--fleet", str(other.folder), "--fleet-name", "other")
+    stage.run("apply", "--yes", *words)
+    assert "Site/shop" in stage.status()
 
     stage.fleet.drop("Site", "shop")
     stage.fleet.commit()
