@@ -15,7 +15,7 @@ from reconciler.converge import access
 from reconciler.desired.fleet import Fleet, Key
 from reconciler.desired.kinds import Database, Kind, Resource, Server
 from reconciler.desired.kinds.common import Model
-from reconciler.desired.problems import printable
+from reconciler.desired.problems import Source, printable
 from reconciler.desired.snapshot import Snapshot, load_snapshot
 from reconciler.errors import SettingsFault, SourceFault, UsageFault
 from reconciler.importing import Draft, Import, Note, Wish, fit, take
@@ -274,25 +274,7 @@ def _record(tx: Tx, settings: Settings, made: Import, draft: Draft, name: str, k
     if draft.address in made.adopted:
         section = _section(made, draft, manifest, server, databases, known)
         steps = [step.to_json() for step in section.steps] if section is not None else []
-    resources.put(tx, manifest, draft.identity)
-    value = manifests.to_json(manifest)
-    inventory.put(
-        tx,
-        inventory.Applied(
-            kind=draft.kind.value,
-            name=draft.name,
-            spec=value,
-            digest=canonical.digest(value),
-            steps=steps,
-            revision=REVISION,
-            path=draft.file,
-            line=1,
-            server=name,
-            identity=draft.identity,
-            fleet=settings.name,
-            engine=planning.ENGINE if steps else "",
-        ),
-    )
+    _put(tx, settings, manifest, Source(draft.file, 1), steps, name, draft.identity)
     key = Key(draft.kind, draft.name)
     if steps and not databases:
         conditions.succeed(tx, key, REVISION, "found on the node as it would be applied")
@@ -303,6 +285,37 @@ def _record(tx: Tx, settings: Settings, made: Import, draft: Draft, name: str, k
     return True
 
 
+def _put(
+    tx: Tx,
+    settings: Settings,
+    manifest: Resource,
+    place: Source,
+    steps: Sequence[dict[str, Json]] = (),
+    server: str | None = None,
+    identity: Mapping[str, str] | None = None,
+) -> None:
+    """The rows of a resource that counts as applied; `steps` where the node has what they make."""
+    resources.put(tx, manifest, identity or {})
+    value = manifests.to_json(manifest)
+    inventory.put(
+        tx,
+        inventory.Applied(
+            kind=manifest.kind,
+            name=manifest.name,
+            spec=value,
+            digest=canonical.digest(value),
+            steps=list(steps),
+            revision=REVISION,
+            path=place.path,
+            line=place.line,
+            server=server,
+            identity=dict(identity or {}),
+            fleet=settings.name,
+            engine=planning.ENGINE if steps else "",
+        ),
+    )
+
+
 def _record_people(tx: Tx, settings: Settings, made: Import, name: str, known: Fleet) -> None:
     """The Users that log in on a server, without which nothing could say what was applied there."""
     server = _server(tx, made, name)
@@ -310,26 +323,8 @@ def _record_people(tx: Tx, settings: Settings, made: Import, name: str, known: F
     for person in fit.people((*made.known, *made.drafts), known):
         if person.name not in logins or inventory.get(tx, Kind.USER.value, person.name) is not None:
             continue
-        resources.put(tx, person, {})
-        value = manifests.to_json(person)
         place = known.locate(Key(Kind.USER, person.name), ())
-        inventory.put(
-            tx,
-            inventory.Applied(
-                kind=Kind.USER.value,
-                name=person.name,
-                spec=value,
-                digest=canonical.digest(value),
-                steps=[],
-                revision=REVISION,
-                path=place.path if place else f"users/{person.name}.yaml",
-                line=place.line if place else 1,
-                server=None,
-                identity={},
-                fleet=settings.name,
-                engine=planning.ENGINE,
-            ),
-        )
+        _put(tx, settings, person, place or Source(f"users/{person.name}.yaml", 1))
         conditions.succeed(tx, Key(Kind.USER, person.name), REVISION, "recorded")
 
 

@@ -172,6 +172,7 @@ def test_a_site_of_a_repository_is_suspended_until_its_address_is_written(
     site = fleet.get(Kind.SITE, "shop")
     assert isinstance(site, Site)
     assert site.spec.source is not None
+    assert site.spec.source.revision is not None
     followed = site.spec.source.model_copy(update={"revision": None})
     bare = site.model_copy(update={"spec": site.spec.model_copy(update={"source": followed})})
     declared = fit.fleet([bare, *(e.manifest for k, e in fleet.entries.items() if k.name != "shop")])
@@ -179,7 +180,7 @@ def test_a_site_of_a_repository_is_suspended_until_its_address_is_written(
     assert "Site/shop" in again.adopted, [str(note) for note in again.notes]
     known = next(draft for draft in again.known if draft.address == "Site/shop")
     assert isinstance(known.spec["source"], dict)
-    assert known.spec["source"]["revision"] == site.spec.source.revision.model_dump()  # type: ignore[union-attr]
+    assert known.spec["source"]["revision"] == site.spec.source.revision.model_dump()
 
 
 @pytest.mark.parametrize("platform", ["debian12", "debian12-caddy"])
